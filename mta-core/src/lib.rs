@@ -1,0 +1,1 @@
+//! The runtime: the only crate that knows sockets, DNS, TLS streams, time and users.

@@ -1,0 +1,1 @@
+//! The persistent mail queue: one SQLite database, one writer thread, group commit.

@@ -1,0 +1,9 @@
+//! SMTP without I/O: addresses, envelopes, commands, replies, and the server and client sessions.
+//!
+//! What it does: everything of RFC 5321 and its extensions that can be said about bytes that came in and bytes that
+//! must go out. What it does not: it owns no socket, no clock, no file and no policy. Time is an argument, policy is
+//! asked for (`Output::Ask`) and answered by the driver in `mta-core`.
+
+pub mod address;
+pub mod envelope;
+pub mod reply;

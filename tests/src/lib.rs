@@ -1,0 +1,1 @@
+//! The laboratory: a private Internet on loopback in which the real daemon runs.
