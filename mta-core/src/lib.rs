@@ -1,1 +1,5 @@
 //! The runtime: the only crate that knows sockets, DNS, TLS streams, time and users.
+
+pub mod delivery;
+pub mod privilege;
+pub mod report;

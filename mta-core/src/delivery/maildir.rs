@@ -1,0 +1,270 @@
+//! Delivery into a Maildir: write to `tmp`, sync, link into `new`, sync the folder.
+//!
+//! The file's name is made of the queue id and the recipient, so that a delivery that is repeated because the record
+//! of the first one was lost (a kill between the two) finds its own file and is not delivered twice.
+//!
+//! What it does not: folders, quotas, flags. Those belong to whoever reads the Maildir.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::copy::copy_local;
+
+/// Why a delivery did not happen. All are transient: the message stays in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MaildirError {
+    /// The file system or the user's quota is full.
+    Full {
+        /// The file or folder that could not be written.
+        path: PathBuf,
+    },
+    /// We may not write there.
+    NotAllowed {
+        /// The file or folder that could not be written.
+        path: PathBuf,
+    },
+    /// Anything else that the system said.
+    Io {
+        /// The file or folder it was said about.
+        path: PathBuf,
+        /// The system's own words.
+        error: String,
+    },
+    /// The content could not be read from the queue.
+    Content {
+        /// The queue's own words.
+        error: String,
+    },
+}
+
+impl MaildirError {
+    fn at(path: &Path, error: &io::Error) -> Self {
+        let path = path.to_path_buf();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::NotAllowed { path },
+            _ => Self::Io { path, error: error.to_string() },
+        }
+    }
+}
+
+impl std::fmt::Display for MaildirError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full { path } => {
+                write!(f, "no space left for {}: free some, the message waits", path.display())
+            }
+            Self::NotAllowed { path } => write!(
+                f,
+                "may not write {}: the service's user must own the Maildir or be allowed to create it",
+                path.display()
+            ),
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Content { error } => write!(f, "the content could not be read from the queue: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for MaildirError {}
+
+/// What a delivery is called, and what goes in front of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Item<'a> {
+    /// Unique for this message and recipient, the same at every attempt: letters, digits, `-` and `_` only.
+    pub unique: &'a str,
+    /// When the message was received, in seconds since 1970. The same at every attempt.
+    pub received_at: u64,
+    /// Our host name.
+    pub hostname: &'a str,
+    /// Trace fields, each a line that ends in LF: `Return-Path`, `Delivered-To`.
+    pub trace: &'a str,
+}
+
+impl Item<'_> {
+    /// The file's name: time, a part that is unique on this host, host name; no `/` and no `:` (those mean something
+    /// in a Maildir), and never a leading dot.
+    fn file_name(&self) -> String {
+        let clean = |text: &str, allowed: &[char]| -> String {
+            text.chars()
+                .map(|c| if c.is_ascii_alphanumeric() || allowed.contains(&c) { c } else { '_' })
+                .collect()
+        };
+        let unique = clean(self.unique, &['-', '_']);
+        let hostname = clean(self.hostname, &['-', '_', '.']);
+        format!("{}.Q{unique}.{hostname}", self.received_at)
+    }
+}
+
+/// Delivers `content` into the Maildir at `maildir`, which is created where it is missing. Blocking.
+///
+/// After `Ok` the message is on stable storage: the file and its folder entry were synced.
+///
+/// # Errors
+/// See [`MaildirError`]; nothing is left behind in `new`, and the file in `tmp` is removed.
+pub fn deliver(maildir: &Path, item: &Item<'_>, content: &mut dyn Read) -> Result<PathBuf, MaildirError> {
+    create(maildir)?;
+    let name = item.file_name();
+    let new = maildir.join("new").join(&name);
+    if already_delivered(maildir, &name) {
+        return Ok(new);
+    }
+    let tmp = maildir.join("tmp").join(&name);
+    let result = write(&tmp, item, content).and_then(|()| publish(&tmp, &new));
+    // Also after success: `new` holds a second link by then. A reader of the Maildir clears `tmp` in any case.
+    let _ = fs::remove_file(&tmp);
+    result?;
+    sync_folder(&maildir.join("new"))?;
+    Ok(new)
+}
+
+/// True where this very delivery was made before: still new, or moved to `cur` by a reader that added flags.
+fn already_delivered(maildir: &Path, name: &str) -> bool {
+    if maildir.join("new").join(name).exists() {
+        return true;
+    }
+    // Readers move a message to `cur` as `name:2,FLAGS`. The two that appear at once are looked up by name; a full
+    // search of a large folder for a rare repeat is not worth it.
+    ["", ":2,", ":2,S"].iter().any(|suffix| maildir.join("cur").join(format!("{name}{suffix}")).exists())
+}
+
+fn create(maildir: &Path) -> Result<(), MaildirError> {
+    if maildir.join("new").is_dir() && maildir.join("tmp").is_dir() {
+        return Ok(());
+    }
+    for folder in [maildir.to_path_buf(), maildir.join("tmp"), maildir.join("new"), maildir.join("cur")] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| MaildirError::at(&folder, &error))?;
+    }
+    // The folder's own entry must survive a power cut as well as what will lie in it.
+    sync_folder(maildir)?;
+    maildir.parent().map_or(Ok(()), sync_folder)
+}
+
+fn write(tmp: &Path, item: &Item<'_>, content: &mut dyn Read) -> Result<(), MaildirError> {
+    // A file of that name is the remainder of an attempt that was killed: ours, so it may be replaced.
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(tmp)
+        .map_err(|error| MaildirError::at(tmp, &error))?;
+    let mut reader = Tagged { inner: content, error: None };
+    let mut out = BufWriter::with_capacity(64 * 1024, file);
+    let copied = copy_local(&mut reader, item.trace.as_bytes(), &mut out);
+    if let Some(error) = reader.error {
+        return Err(MaildirError::Content { error });
+    }
+    let file = copied
+        .and_then(|_| out.flush())
+        .and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error))
+        .map_err(|error| MaildirError::at(tmp, &error))?;
+    file.sync_all().map_err(|error| MaildirError::at(tmp, &error))
+}
+
+/// Links the finished file into `new`. A link never replaces: what is there already is this delivery.
+fn publish(tmp: &Path, new: &Path) -> Result<(), MaildirError> {
+    match fs::hard_link(tmp, new) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // File systems without hard links (some router flash): a rename is atomic as well.
+        Err(_) => fs::rename(tmp, new).map_err(|error| MaildirError::at(new, &error)),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), MaildirError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| MaildirError::at(folder, &error))
+}
+
+/// Remembers whether it was the reading that failed: the queue's fault is not the Maildir's.
+struct Tagged<'a> {
+    inner: &'a mut dyn Read,
+    error: Option<String>,
+}
+
+impl Read for Tagged<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.error = Some(error.to_string());
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ITEM: Item<'_> = Item {
+        unique: "abc-1",
+        received_at: 1_700_000_000,
+        hostname: "mx.example",
+        trace: "Return-Path: <s@example.org>\nDelivered-To: u@example.com\n",
+    };
+
+    #[test]
+    fn a_message_lies_in_new_and_nothing_in_tmp() {
+        let folder = tempfile::tempdir().unwrap();
+        let maildir = folder.path().join("u");
+        let path = deliver(&maildir, &ITEM, &mut &b"Subject: x\r\n\r\nbody\r\n"[..]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "Return-Path: <s@example.org>\nDelivered-To: u@example.com\nSubject: x\n\nbody\n");
+        assert_eq!(fs::read_dir(maildir.join("tmp")).unwrap().count(), 0);
+        assert!(maildir.join("cur").is_dir());
+    }
+
+    #[test]
+    fn a_repeated_delivery_is_one_message() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            deliver(folder.path(), &ITEM, &mut &b"a\r\n"[..]).unwrap();
+        }
+        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+        // Read by its owner in between: still not delivered again.
+        let name = ITEM.file_name();
+        fs::rename(
+            folder.path().join("new").join(&name),
+            folder.path().join("cur").join(format!("{name}:2,S")),
+        )
+        .unwrap();
+        deliver(folder.path(), &ITEM, &mut &b"a\r\n"[..]).unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_broken_content_leaves_nothing_behind() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("row missing"))
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = deliver(folder.path(), &ITEM, &mut Broken).unwrap_err();
+        assert_eq!(error, MaildirError::Content { error: "row missing".into() });
+        for sub in ["tmp", "new"] {
+            assert_eq!(fs::read_dir(folder.path().join(sub)).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_name_never_leaves_the_folder() {
+        let item = Item { unique: "../../x:y", hostname: "../h", ..ITEM };
+        assert_eq!(item.file_name(), "1700000000.Q______x_y..._h");
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("u");
+        fs::write(&file, "").unwrap();
+        let error = deliver(&file, &ITEM, &mut &b""[..]).unwrap_err();
+        assert!(matches!(error, MaildirError::Io { path, .. } if path == file));
+    }
+}

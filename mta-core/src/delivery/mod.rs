@@ -1,0 +1,7 @@
+//! Delivery on this machine.
+//!
+//! What it does: hands content to its final place and reports one typed outcome. What it does not: it decides nothing
+//! about who receives (`routing`), and it knows nothing of the queue.
+
+pub mod copy;
+pub mod maildir;
