@@ -1,4 +1,8 @@
 //! The envelope (RFC 5321 2.3.1): reverse-path, forward-paths, and the parameters that travel with them.
+//!
+//! Values only. Reading the parameters of MAIL and RCPT is `command`; keeping an envelope is the queue's.
+
+use std::fmt;
 
 use crate::address::{Mailbox, ReversePath};
 
@@ -14,6 +18,23 @@ pub enum Body {
     BinaryMime,
 }
 
+impl Body {
+    /// Reads the value of the BODY parameter, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let known = [Self::SevenBit, Self::EightBitMime, Self::BinaryMime];
+        known.into_iter().find(|body| body.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// The value of the BODY parameter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7BIT",
+            Self::EightBitMime => "8BITMIME",
+            Self::BinaryMime => "BINARYMIME",
+        }
+    }
+}
+
 /// What a DSN about this message returns (the RET parameter, RFC 3461 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ret {
@@ -21,6 +42,21 @@ pub enum Ret {
     Full,
     /// The header section only.
     Headers,
+}
+
+impl Ret {
+    /// Reads the value of the RET parameter, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Full, Self::Headers].into_iter().find(|ret| ret.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// The value of the RET parameter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "FULL",
+            Self::Headers => "HDRS",
+        }
+    }
 }
 
 /// When the sender wants a DSN about a recipient (the NOTIFY parameter, RFC 3461 4.1).
@@ -34,6 +70,38 @@ pub struct Notify {
     pub failure: bool,
     /// `DELAY`.
     pub delay: bool,
+}
+
+impl Notify {
+    /// Reads the value of the NOTIFY parameter: `NEVER`, or a list of the others, each once.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("NEVER") {
+            return Some(Self { never: true, ..Self::default() });
+        }
+        let mut notify = Self::default();
+        for word in text.split(',') {
+            let slot = match word.to_ascii_uppercase().as_str() {
+                "SUCCESS" => &mut notify.success,
+                "FAILURE" => &mut notify.failure,
+                "DELAY" => &mut notify.delay,
+                _ => return None,
+            };
+            if std::mem::replace(slot, true) {
+                return None;
+            }
+        }
+        Some(notify)
+    }
+}
+
+/// The value of the NOTIFY parameter. A `Notify` that names nothing is written as `NEVER`.
+impl fmt::Display for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [(self.success, "SUCCESS"), (self.failure, "FAILURE"), (self.delay, "DELAY")];
+        let wanted: Vec<_> =
+            words.iter().filter(|(wanted, _)| *wanted && !self.never).map(|(_, word)| *word).collect();
+        if wanted.is_empty() { f.write_str("NEVER") } else { f.write_str(&wanted.join(",")) }
+    }
 }
 
 /// The parameters of MAIL.
@@ -53,6 +121,15 @@ pub struct MailParameters {
     pub envid: Option<String>,
 }
 
+/// The parameters of RCPT.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RcptParameters {
+    /// NOTIFY (RFC 3461 4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT as `type;address`, address decoded from xtext (RFC 3461 4.2).
+    pub orcpt: Option<String>,
+}
+
 /// One recipient with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
@@ -64,6 +141,13 @@ pub struct Recipient {
     pub orcpt: Option<String>,
 }
 
+impl Recipient {
+    /// A recipient without parameters.
+    pub fn new(mailbox: Mailbox) -> Self {
+        Self { mailbox, notify: None, orcpt: None }
+    }
+}
+
 /// An envelope: who is told of failures, and who receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
@@ -73,4 +157,33 @@ pub struct Envelope {
     pub parameters: MailParameters,
     /// The recipients, in the order given.
     pub recipients: Vec<Recipient>,
+}
+
+impl Envelope {
+    /// An envelope without parameters and recipients.
+    pub fn new(reverse_path: ReversePath) -> Self {
+        Self { reverse_path, parameters: MailParameters::default(), recipients: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notify_by_rfc3461_4_1() {
+        for good in ["NEVER", "SUCCESS", "SUCCESS,FAILURE,DELAY", "DELAY"] {
+            assert_eq!(Notify::parse(good).map(|n| n.to_string()), Some(good.to_owned()));
+        }
+        for bad in ["", "NEVER,DELAY", "DELAY,DELAY", "ALWAYS", "DELAY,", ",DELAY"] {
+            assert_eq!(Notify::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn body_and_ret_in_any_case() {
+        assert_eq!(Body::parse("8bitmime"), Some(Body::EightBitMime));
+        assert_eq!(Body::parse("9BIT"), None);
+        assert_eq!(Ret::parse("hdrs"), Some(Ret::Headers));
+    }
 }

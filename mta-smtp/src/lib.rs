@@ -6,4 +6,5 @@
 
 pub mod address;
 pub mod envelope;
+mod parse;
 pub mod reply;
