@@ -1,1 +1,3 @@
 //! The laboratory: a private Internet on loopback in which the real daemon runs.
+
+pub mod bench;

@@ -1,0 +1,250 @@
+//! The benchmark: this server and Postfix on the same machine, in the same run, with the same generator and sink.
+//!
+//! What it does: starts one server after the other on loopback, sends through it with Postfix's own `smtp-source`,
+//! receives with `smtp-sink`, and reads time, CPU, memory and sync calls from the kernel. What it does not: it asserts
+//! nothing. Figures are for people; the machine's weather is printed beside them.
+
+pub mod measure;
+pub mod server;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use measure::{Usage, sync_probe};
+use server::{Kind, Server};
+
+/// Where the servers under test listen.
+pub const SERVER: &str = "127.0.0.1:2625";
+/// Where the sink listens.
+pub const SINK: &str = "127.0.0.1:2725";
+
+/// One measured line.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// Which server.
+    pub server: Kind,
+    /// What was measured.
+    pub measure: String,
+    /// The value, in `unit`.
+    pub value: f64,
+    /// The unit of `value`.
+    pub unit: &'static str,
+    /// 4 KiB append + fdatasync a second, just before: the disk's weather.
+    pub sync_probe_per_second: f64,
+}
+
+/// Something that kept the benchmark from measuring.
+#[derive(Debug)]
+pub struct BenchError(pub String);
+
+impl std::fmt::Display for BenchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BenchError {}
+
+impl From<std::io::Error> for BenchError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Result of the benchmark's own steps.
+pub type Result<T> = std::result::Result<T, BenchError>;
+
+/// What one load run is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Sessions at once.
+    pub connections: usize,
+    /// Messages in all.
+    pub messages: usize,
+    /// Bytes of each message.
+    pub size_bytes: usize,
+}
+
+impl Load {
+    /// Runs `smtp-source` against the server and waits for it; the seconds it took.
+    fn send(self) -> Result<f64> {
+        let started = Instant::now();
+        let output = Command::new(program("smtp-source")?)
+            .args(["-s", &self.connections.to_string()])
+            .args(["-m", &self.messages.to_string()])
+            .args(["-l", &self.size_bytes.to_string()])
+            // -d: connections stay open from message to message.
+            .args(["-d", "-f", "sender@bench.example", "-t", "rcpt@sink.example"])
+            .arg(SERVER)
+            .output()?;
+        if !output.status.success() {
+            return Err(BenchError(format!(
+                "smtp-source: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )));
+        }
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+/// Where Debian keeps Postfix's programs, beside the ordinary PATH.
+pub fn program(name: &str) -> Result<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(Into::into))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| BenchError(format!("{name} is not installed: apt-get install postfix strace")))
+}
+
+/// `smtp-sink`, which takes everything and keeps nothing.
+struct Sink(Child);
+
+impl Sink {
+    fn start() -> Result<Self> {
+        let child = Command::new(program("smtp-sink")?)
+            .args(["-u", "nobody", SINK, "1024"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let sink = Self(child);
+        wait_for_port(SINK)?;
+        Ok(sink)
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something listens at `address`.
+pub fn wait_for_port(address: &str) -> Result<()> {
+    let address: SocketAddr = address.parse().map_err(|_| BenchError(format!("{address} is no address")))?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(BenchError(format!("nothing listens at {address} after 20 s")))
+}
+
+/// Everything measured, for each kind of server in turn.
+///
+/// # Errors
+/// The first step that could not be done, in words.
+pub fn run(kinds: &[Kind], messages: usize, repeats: usize, mut report: impl FnMut(&Figure)) -> Result<()> {
+    for &kind in kinds {
+        let mut say = |measure: &str, value: f64, unit: &'static str, probe: f64| {
+            report(&Figure {
+                server: kind,
+                measure: measure.into(),
+                value,
+                unit,
+                sync_probe_per_second: probe,
+            });
+        };
+        accept(kind, messages, repeats, &mut say)?;
+        relay(kind, messages, repeats, &mut say)?;
+        memory(kind, &mut say)?;
+    }
+    Ok(())
+}
+
+type Say<'a> = &'a mut dyn FnMut(&str, f64, &'static str, f64);
+
+/// Accepting only: the next hop is a port that takes connections and never greets, so nothing leaves.
+fn accept(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<()> {
+    for connections in [1, 10, 50] {
+        let load = Load { connections, messages, size_bytes: 4096 };
+        let mut rates = Vec::new();
+        let mut cpu = Vec::new();
+        let probe = sync_probe(&std::env::temp_dir())?;
+        for _ in 0..repeats {
+            let silent = TcpListener::bind(SINK)?;
+            let server = Server::start(kind)?;
+            let before = Usage::of(server.pid())?;
+            let seconds = load.send()?;
+            let used = Usage::of(server.pid())?.cpu_ms - before.cpu_ms;
+            rates.push(messages as f64 / seconds);
+            cpu.push(used / messages as f64);
+            drop(server);
+            drop(silent);
+        }
+        say(&format!("accept, {connections} connections"), median(rates), "msg/s", probe);
+        say(&format!("accept, {connections} connections, CPU"), median(cpu), "ms/msg", probe);
+        let silent = TcpListener::bind(SINK)?;
+        let server = Server::start(kind)?;
+        let counter = measure::SyncCounter::attach(server.pid())?;
+        load.send()?;
+        let syncs = counter.stop()?;
+        drop(server);
+        drop(silent);
+        say(
+            &format!("accept, {connections} connections, syncs"),
+            syncs as f64 / messages as f64,
+            "syncs/msg",
+            probe,
+        );
+    }
+    Ok(())
+}
+
+/// Accept and relay, until the queue is empty.
+fn relay(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<()> {
+    let load = Load { connections: 10, messages, size_bytes: 4096 };
+    let probe = sync_probe(&std::env::temp_dir())?;
+    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    for _ in 0..repeats {
+        let _sink = Sink::start()?;
+        let server = Server::start(kind)?;
+        let before = Usage::of(server.pid())?;
+        let started = Instant::now();
+        load.send()?;
+        server.wait_until_empty(Duration::from_secs(120))?;
+        rates.push(messages as f64 / started.elapsed().as_secs_f64());
+        cpu.push((Usage::of(server.pid())?.cpu_ms - before.cpu_ms) / messages as f64);
+    }
+    say("relay, 10 connections", median(rates), "msg/s", probe);
+    say("relay, 10 connections, CPU", median(cpu), "ms/msg", probe);
+    let _sink = Sink::start()?;
+    let server = Server::start(kind)?;
+    let counter = measure::SyncCounter::attach(server.pid())?;
+    load.send()?;
+    server.wait_until_empty(Duration::from_secs(120))?;
+    say("relay, 10 connections, syncs", counter.stop()? as f64 / messages as f64, "syncs/msg", probe);
+    Ok(())
+}
+
+/// Idle, with 50 sessions that said EHLO, and while 25 MB messages pass.
+fn memory(kind: Kind, say: Say<'_>) -> Result<()> {
+    let probe = sync_probe(&std::env::temp_dir())?;
+    let _sink = Sink::start()?;
+    let server = Server::start(kind)?;
+    say("memory idle", Usage::of(server.pid())?.pss_kib / 1024.0, "MiB PSS", probe);
+    let sessions = measure::greeted_sessions(SERVER, 50)?;
+    say("memory, 50 sessions", Usage::of(server.pid())?.pss_kib / 1024.0, "MiB PSS", probe);
+    drop(sessions);
+    let peak = measure::Peak::watch(server.pid());
+    let load = Load { connections: 4, messages: 8, size_bytes: 25_000_000 };
+    let started = Instant::now();
+    load.send()?;
+    server.wait_until_empty(Duration::from_secs(120))?;
+    let seconds = started.elapsed().as_secs_f64();
+    say("memory, 4 x 25 MB passing", peak.stop() / 1024.0, "MiB PSS", probe);
+    say("relay 8 x 25 MB", 8.0 * 25.0 / seconds, "MB/s", probe);
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,56 @@
+//! `mta-bench`: this server and Postfix measured side by side. See `mta_lab::bench`.
+//!
+//! Run the release build, as root (strace and Postfix need it):
+//! `cargo build --release --workspace --bins && target/release/mta-bench`
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+use mta_lab::bench::{self, Figure, server::Kind};
+
+/// Measures accept and relay rates, CPU, syncs and memory of this server and of Debian's Postfix in one run.
+#[derive(FromArgs)]
+struct Args {
+    /// messages for each measurement (default 1000)
+    #[argh(option, default = "1000")]
+    messages: usize,
+    /// repeats of each rate, of which the median is shown (default 3)
+    #[argh(option, default = "3")]
+    repeats: usize,
+    /// only this server: mta or postfix
+    #[argh(option)]
+    only: Option<String>,
+    /// one JSON object a line instead of text
+    #[argh(switch)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args: Args = argh::from_env();
+    let kinds: &[Kind] = match args.only.as_deref() {
+        Some("mta") => &[Kind::Mta],
+        Some("postfix") => &[Kind::Postfix],
+        _ => &[Kind::Postfix, Kind::Mta],
+    };
+    let show = |figure: &Figure| {
+        if args.json {
+            println!("{}", serde_json::to_string(figure).unwrap_or_default());
+        } else {
+            println!(
+                "{:8} {:38} {:>10.2} {:10} (disk {:.0} syncs/s)",
+                figure.server.to_string(),
+                figure.measure,
+                figure.value,
+                figure.unit,
+                figure.sync_probe_per_second
+            );
+        }
+    };
+    match bench::run(kinds, args.messages, args.repeats, show) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mta-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
