@@ -1,0 +1,290 @@
+//! The configuration: typed values, and the one table of options they come from.
+//!
+//! One TOML file is the source of truth, with `conf.d/*.toml` beside it (sorted by name, later wins). Every key is an
+//! entry of [`table`]: its name, type, default, text and example stand there once, and the parser, the checks,
+//! `mta-cli config show`, the example file and the manual page `mta.toml(5)` all come from it.
+//!
+//! Nothing here opens a socket, changes a user or starts anything: a wrong configuration is found before anything runs.
+//! It does not know the other modules' option structs either; `apply` maps these values into theirs.
+
+mod types;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::types::{
+    DaneMode, DnsMode, DomainName, DomainPattern, HostPort, LogLevel, LogTarget, MailAddress, MailboxName,
+    Mechanism, Network, RelayTls, Size,
+};
+
+/// The whole configuration of one server.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// The name this host gives itself in the greeting, EHLO and Received; unset means the system's host name.
+    pub hostname: Option<DomainName>,
+    /// Who gets mail for `postmaster` where a domain lists no such mailbox, and reports that nobody else can get.
+    pub postmaster: Option<MailAddress>,
+    /// Where the queue, own keys and temporary files lie.
+    pub state_dir: PathBuf,
+    /// Where the control socket lies; unset means the state directory.
+    pub runtime_dir: Option<PathBuf>,
+    /// The user the daemon becomes after it has bound its ports, when started by root.
+    pub user: Option<String>,
+    /// The group it takes; unset means the user's own.
+    pub group: Option<String>,
+    /// Members of this group may use the control socket besides root and the service user.
+    pub admin_group: Option<String>,
+    /// Log output.
+    pub log: Log,
+    /// Mail coming in by SMTP on the relay service (port 25).
+    pub smtp: Smtp,
+    /// The certificate shown to clients.
+    pub tls: Tls,
+    /// Own domains, by name.
+    pub domains: BTreeMap<DomainName, OwnDomain>,
+    /// Rewriting of reverse-paths, for a null client.
+    pub rewrite: Rewrite,
+    /// How names are looked up and validated.
+    pub dns: Dns,
+    /// Mail going out.
+    pub outbound: Outbound,
+    /// The relay host for everything that no destination rule routes elsewhere.
+    pub relay: Relay,
+    /// Rules for single destinations, by recipient domain or `.domain` for its subdomains.
+    pub destinations: BTreeMap<DomainPattern, Destination>,
+    /// The queue: retries, lifetime, notices.
+    pub queue: Queue,
+}
+
+/// Log output.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Log {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// Mail coming in by SMTP on the relay service.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Smtp {
+    /// Addresses and ports to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Clients that may send to any domain. Everybody else reaches own domains only.
+    pub relay_networks: Vec<Network>,
+    /// Largest content accepted, in bytes; announced with SIZE (RFC 1870).
+    pub message_size_limit: Size,
+    /// Recipients accepted in one transaction (RFC 5321 4.5.3.1.8: at least 100).
+    pub max_recipients: u32,
+    /// Sessions at a time over all clients.
+    pub max_sessions: u32,
+    /// Sessions at a time from one client address (an IPv6 client counts by its /64).
+    pub max_sessions_per_client: u32,
+    /// Messages accepted in one session.
+    pub max_messages_per_session: u32,
+    /// Rejected commands after which the session is ended.
+    pub max_errors: u32,
+    /// Commands without progress (NOOP, RSET, VRFY, EHLO...) after which the session is ended.
+    pub max_idle_commands: u32,
+    /// `Received` lines after which a message counts as looping (RFC 5321 6.3).
+    pub max_received: u32,
+    /// Longest line of content passed on unchanged, in bytes.
+    pub max_line: Size,
+    /// Longest header section, in bytes.
+    pub max_header: Size,
+    /// How long the server waits for a command (RFC 5321 4.5.3.2.7: at least 5 minutes).
+    pub command_timeout: Duration,
+    /// How long it waits for the next part of the content.
+    pub data_timeout: Duration,
+    /// How long one write of a reply may take.
+    pub write_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub tls_timeout: Duration,
+    /// How long a session may last in all.
+    pub session_timeout: Duration,
+}
+
+/// The certificate shown to clients. Without one the server makes its own key and self-signed certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// PEM file with the certificate chain, leaf first.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// A domain whose mail is delivered here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnDomain {
+    /// Local-parts that exist, lower case. `postmaster` always exists besides.
+    pub mailboxes: Vec<MailboxName>,
+    /// Path of a mailbox's Maildir; `{state_dir}`, `{domain}` and `{mailbox}` are filled in.
+    pub maildir: String,
+}
+
+/// Rewriting of reverse-paths, for a null client.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rewrite {
+    /// The domain put in place of those in `from_domains`; unset rewrites nothing.
+    pub sender_domain: Option<DomainName>,
+    /// Domains that are replaced; empty means the host name, `localhost` and `localhost.localdomain`.
+    pub from_domains: Vec<DomainName>,
+}
+
+/// How names are looked up and validated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// Validate here, or trust the AD bit of a loopback resolver.
+    pub mode: DnsMode,
+    /// Resolvers to forward to; empty means those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    /// Whether the daemon may ask authoritative servers itself where the resolvers cannot carry DNSSEC.
+    pub recursion: bool,
+    /// Root trust anchors in place of the built-in ones.
+    pub trust_anchor_file: Option<PathBuf>,
+    /// Root server names and addresses in place of the built-in ones (a hints file in zone file format).
+    pub root_hints_file: Option<PathBuf>,
+    /// Root servers as plain addresses and ports; takes the place of `root_hints_file`.
+    pub root_servers: Vec<SocketAddr>,
+    /// The port of authoritative servers other than the root's, for own recursion.
+    pub authoritative_port: u16,
+    /// How long one query to one server may take.
+    pub query_timeout: Duration,
+    /// How long a whole lookup may take, validation included.
+    pub lookup_timeout: Duration,
+    /// Answers and keys kept in memory.
+    pub cache_entries: u32,
+}
+
+/// Mail going out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outbound {
+    /// Whether IPv4 is used.
+    pub ipv4: bool,
+    /// Whether IPv6 is used.
+    pub ipv6: bool,
+    /// The address connections come from, for IPv4; unset leaves it to the system.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The address connections come from, for IPv6; unset leaves it to the system.
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// The port of MX hosts. The TLSA owner name follows it.
+    pub port: u16,
+    /// Whether MX hosts may have loopback addresses.
+    pub allow_loopback: bool,
+    /// Whether MX hosts may have private addresses.
+    pub allow_private: bool,
+    /// Deliveries at a time over all destinations.
+    pub max_deliveries: u32,
+    /// Deliveries at a time to one destination.
+    pub max_deliveries_per_destination: u32,
+    /// MX hosts tried in one attempt.
+    pub max_hosts: u32,
+    /// Addresses tried of one MX host.
+    pub max_addresses_per_host: u32,
+    /// Recipients in one transaction.
+    pub max_recipients: u32,
+    /// Largest reply taken from a server, in bytes, over all its lines.
+    pub max_reply: Size,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long to wait for the greeting.
+    pub greeting_timeout: Duration,
+    /// How long to wait for the reply to EHLO, MAIL, RCPT and the like.
+    pub command_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub tls_timeout: Duration,
+    /// How long to wait for the reply to DATA.
+    pub data_timeout: Duration,
+    /// How long one block of content may take to be written.
+    pub block_timeout: Duration,
+    /// How long to wait for the reply after the end of data.
+    pub end_of_data_timeout: Duration,
+    /// How long one attempt may last in all, over every host.
+    pub attempt_timeout: Duration,
+}
+
+/// A relay host: where mail goes instead of the MX hosts of its domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Relay {
+    /// Host name or address; unset means no relay host.
+    pub host: Option<DomainName>,
+    /// Its port; unset means 587 with STARTTLS and 465 with implicit TLS.
+    pub port: Option<u16>,
+    /// How TLS begins. The server's certificate is always verified.
+    pub tls: RelayTls,
+    /// User name for AUTH; unset means no AUTH.
+    pub user: Option<String>,
+    /// File whose first line is the secret.
+    pub secret_file: Option<PathBuf>,
+    /// Name of a systemd credential that holds the secret.
+    pub secret_credential: Option<String>,
+    /// AUTH mechanism.
+    pub mechanism: Mechanism,
+}
+
+/// Rules for one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Destination {
+    /// A host, with port if not the usual one, that is asked instead of the domain's MX. DANE applies to its name.
+    pub next_hop: Option<HostPort>,
+    /// A relay host for this destination; takes the place of the global one.
+    pub relay: Relay,
+    /// DANE for this destination, if other than by what DNS says.
+    pub dane: DaneMode,
+    /// The last day on which `dane = "off"` holds. Needed for it.
+    pub until: Option<jiff::civil::Date>,
+    /// Why DANE is off, for whoever reads it later. Needed for it.
+    pub reason: Option<String>,
+}
+
+/// The queue: retries, lifetime, notices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Queue {
+    /// Waits between attempts, first to last; the last one repeats.
+    pub retry: Vec<Duration>,
+    /// How long a message may wait before it fails.
+    pub lifetime: Duration,
+    /// How long a notification (null reverse-path) may wait before it is dropped.
+    pub notification_lifetime: Duration,
+    /// When the sender is told that a message waits; zero means never.
+    pub delay_notice: Duration,
+    /// Free space below which no mail is accepted (452).
+    pub min_free_space: Size,
+    /// How long finished messages and their attempts can still be looked up.
+    pub history: Duration,
+}
+
+impl Config {
+    /// What the server uses without any configuration: 127.0.0.1:2525, and its state in `./mta-state`.
+    pub fn development_default() -> Self {
+        Self {
+            state_dir: PathBuf::from("./mta-state"),
+            smtp: Smtp { listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))], ..Smtp::default() },
+            ..Self::default()
+        }
+    }
+
+    /// The path of the control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime_dir.as_deref().unwrap_or(&self.state_dir).join("control.sock")
+    }
+
+    /// The name this host gives itself: as configured, else /etc/mailname, else the kernel's, else `localhost`.
+    pub fn effective_hostname(&self) -> DomainName {
+        if let Some(name) = &self.hostname {
+            return name.clone();
+        }
+        ["/etc/mailname", "/proc/sys/kernel/hostname"]
+            .iter()
+            .find_map(|file| system_name(Path::new(file)))
+            .unwrap_or_else(DomainName::localhost)
+    }
+}
+
+/// The first line of `file` as a domain name, if it is one.
+fn system_name(file: &Path) -> Option<DomainName> {
+    let text = std::fs::read_to_string(file).ok()?;
+    DomainName::parse(text.lines().next()?.trim()).ok()
+}
