@@ -1,5 +1,6 @@
 //! The runtime: the only crate that knows sockets, DNS, TLS streams, time and users.
 
+pub mod account;
 pub mod config;
 pub mod delivery;
 pub mod privilege;
