@@ -3,5 +3,8 @@
 pub mod account;
 pub mod config;
 pub mod delivery;
+pub mod outbound;
 pub mod privilege;
 pub mod report;
+pub mod routing;
+pub mod tls;

@@ -5,6 +5,7 @@
 //! asked for (`Output::Ask`) and answered by the driver in `mta-core`.
 
 pub mod address;
+pub mod client;
 pub mod envelope;
 mod parse;
 pub mod reply;

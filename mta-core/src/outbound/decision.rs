@@ -1,0 +1,227 @@
+//! The decision record of one attempt: what DNS said, what was required, what each connection showed, what came of it.
+//!
+//! It is written as JSON beside the attempt and read by `queue show`, the log, notifications and `explain`; `story`
+//! tells it in sentences. The format is versioned: fields may be added, never change their meaning.
+//! What it does not: it decides nothing; it is filled in by the stages of `attempt`.
+
+use serde::{Deserialize, Serialize};
+
+/// The version this program writes.
+pub const VERSION: u32 = 1;
+
+/// Why an attempt ended as it did. Strings hold no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    /// Format version.
+    pub version: u32,
+    /// When the attempt began, seconds since 1970.
+    pub started_at_unix: u64,
+    /// How long it took in milliseconds.
+    pub elapsed_ms: u64,
+    /// Where to: `mx:example.org`, `relay:smtp.example.net:587`.
+    pub route: String,
+    /// The recipient domain whose rules applied.
+    pub destination: String,
+    /// The local rule that took effect, with its reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The MX lookup, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mx: Option<MxRecord>,
+    /// Why it ended before any host was considered: null MX, no such domain, lookup error, loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_early: Option<String>,
+    /// The hosts considered, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostRecord>,
+    /// What it came to: `delivered`, `deferred`, `failed`, or a mixture such as `delivered 2, deferred 1`.
+    pub result: String,
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            started_at_unix: 0,
+            elapsed_ms: 0,
+            route: String::new(),
+            destination: String::new(),
+            rule: None,
+            mx: None,
+            ended_early: None,
+            hosts: Vec::new(),
+            result: String::new(),
+        }
+    }
+}
+
+/// The MX lookup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MxRecord {
+    /// The domain that was asked for.
+    pub domain: String,
+    /// `secure`, `insecure`, `bogus` or `unavailable`.
+    pub status: String,
+    /// The hosts with their preference, in the order in which they are tried. One without preference where the domain
+    /// has no MX and is its own host.
+    pub hosts: Vec<MxHost>,
+    /// The name after all aliases, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expanded: Option<String>,
+    /// What the validator said about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One MX.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MxHost {
+    /// The preference; `None` for the implicit MX.
+    pub preference: Option<u16>,
+    /// The host.
+    pub host: String,
+}
+
+/// One host and what came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostRecord {
+    /// The host's name as the MX gives it.
+    pub host: String,
+    /// DNSSEC status of its addresses: `secure`, `insecure`, `bogus`, `unavailable`; `literal` for an address.
+    pub address_status: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// The name after all aliases, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expanded: Option<String>,
+    /// The TLSA lookups in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tlsa: Vec<TlsaLookup>,
+    /// The TLSA base domain, where secure records were found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_domain: Option<String>,
+    /// What is required of the connection: `dane`, `encrypt`, `verify`, `opportunistic`, `plaintext`, `none-possible`.
+    pub requirement: String,
+    /// Why that is required.
+    pub requirement_reason: String,
+    /// Why the host was not connected to at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// The connections.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<TryRecord>,
+}
+
+/// One TLSA lookup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsaLookup {
+    /// The owner name, `_25._tcp.mx.example.org`.
+    pub owner: String,
+    /// DNSSEC status of the answer.
+    pub status: String,
+    /// The records, each as `usage selector matching-type hex`, with ` (unusable: why)` behind those that are.
+    pub records: Vec<String>,
+    /// What the validator said about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TryRecord {
+    /// Address and port.
+    pub address: String,
+    /// How long the connection took to open, in milliseconds; `None` where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<u64>,
+    /// What the server called itself in its reply to EHLO.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub greeting: Option<String>,
+    /// `implicit`, `done`, `not offered`, `not used`, `refused` or `failed`.
+    pub starttls: String,
+    /// The TLS session, or as much of it as there was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsRecord>,
+    /// The remote replies that mattered, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replies: Vec<ReplyRecord>,
+    /// What this connection came to, in words.
+    pub result: String,
+    /// How long it was used, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A TLS session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsRecord {
+    /// `TLSv1.2` or `TLSv1.3`; `None` where the handshake did not get so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The cipher suite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// The name sent in SNI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// The certificates presented, leaf first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<CertificateRecord>,
+    /// Whether the peer's identity was proved, by which record or root, and at which depth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authenticated_by: Option<String>,
+    /// Why authentication or the handshake failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// One certificate that was presented.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateRecord {
+    /// SHA-256 of the SubjectPublicKeyInfo, hex: the data of a `x 1 1` record. `None` where it could not be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spki_sha256: Option<String>,
+    /// SHA-256 of the certificate, hex: the data of a `x 0 1` record.
+    pub sha256: String,
+}
+
+/// One reply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplyRecord {
+    /// To what: `greeting`, `EHLO`, `STARTTLS`, `AUTH`, `MAIL`, `RCPT <address>`, `DATA`, `end of data`.
+    pub to: String,
+    /// The reply in one line.
+    pub reply: String,
+    /// Milliseconds since the connection was begun.
+    pub at_ms: u64,
+}
+
+impl Decision {
+    /// The record as JSON text, for the database.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self)
+            .unwrap_or_else(|error| format!("{{\"version\":{VERSION},\"result\":\"{error}\"}}"))
+    }
+
+    /// Reads a record that this or an older version wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no such record.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// The record as sentences for a person, in the order in which things happened.
+    pub fn story(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

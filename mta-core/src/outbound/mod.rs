@@ -1,0 +1,22 @@
+//! Mail out: from the due recipients of one next-hop to one outcome per recipient and a decision record.
+//!
+//! - `attempt`: the entry. Discovery, then for each host: policy, addresses, connection, TLS, transaction.
+//! - `tls_policy`: what is required of the connection to one host, decided in one function.
+//! - `connect`: a TCP connection to an address we may connect to.
+//! - `session`: the driver of `mta_smtp::client` over a stream.
+//! - `outcome`: what became of each recipient, typed by reach and permanence.
+//! - `decision`: the record of why, and its telling in sentences.
+//!
+//! What it does not: it neither knows the queue nor decides when to try again (`outbound::scheduler`), and it delivers
+//! nothing to local mailboxes (`delivery`).
+
+pub mod attempt;
+pub mod decision;
+pub mod options;
+pub mod outcome;
+pub mod tls_policy;
+
+pub use attempt::{AttemptReport, ContentSource, Context, Job, attempt};
+pub use decision::Decision;
+pub use options::Options;
+pub use outcome::{Outcome, Reach, RecipientOutcome, Verdict};

@@ -1,0 +1,73 @@
+//! The options of mail out. Every bound on what a remote server may cost us is here.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// Options of outbound delivery. `Default` is what a mail server on the public Internet wants.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name we give in EHLO, and by which an MX that is ourselves is recognised.
+    pub host_name: String,
+    /// The SMTP port of MX hosts. The TLSA owner name follows it (RFC 7672 2.2.3).
+    pub port: u16,
+    /// Whether IPv4 is used.
+    pub ipv4: bool,
+    /// Whether IPv6 is used.
+    pub ipv6: bool,
+    /// The address IPv4 connections come from; `None` lets the system choose.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The address IPv6 connections come from; `None` lets the system choose.
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// Whether MX hosts on loopback addresses are connected to. For laboratories.
+    pub allow_loopback: bool,
+    /// Whether MX hosts on private, link-local and similar addresses are connected to.
+    pub allow_private: bool,
+    /// Our own addresses: an MX host with one of them is ourselves.
+    pub own_addresses: Vec<IpAddr>,
+    /// The port we listen on, for telling ourselves from another server on the same address (laboratories only).
+    pub own_ports: Vec<u16>,
+    /// Addresses tried per host.
+    pub max_addresses_per_host: usize,
+    /// MX hosts tried per attempt.
+    pub max_hosts: usize,
+    /// Transactions begun per attempt: after so many hosts took our MAIL and deferred it, later is better.
+    pub max_transactions: usize,
+    /// How long one TCP connection may take to open.
+    pub connect_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long the DNS walk for the next-hop or one host may take in all.
+    pub discovery_timeout: Duration,
+    /// How long to wait for each reply, and how much a session may cost (RFC 5321 4.5.3.2).
+    pub smtp: mta_smtp::client::Limits,
+    /// What happens to 8-bit content when the server does not offer 8BITMIME.
+    pub eight_bit: mta_smtp::client::EightBit,
+    /// Per-destination rules, looked up by recipient domain: the first that fits counts.
+    pub destinations: Vec<super::tls_policy::DestinationRule>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host_name: "localhost".to_owned(),
+            port: 25,
+            ipv4: true,
+            ipv6: true,
+            source_ipv4: None,
+            source_ipv6: None,
+            allow_loopback: false,
+            allow_private: false,
+            own_addresses: Vec::new(),
+            own_ports: vec![25],
+            max_addresses_per_host: 5,
+            max_hosts: 5,
+            max_transactions: 2,
+            connect_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(60),
+            discovery_timeout: Duration::from_secs(60),
+            smtp: mta_smtp::client::Limits::default(),
+            eight_bit: mta_smtp::client::EightBit::Send,
+            destinations: Vec::new(),
+        }
+    }
+}

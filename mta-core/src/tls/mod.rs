@@ -1,0 +1,4 @@
+//! TLS: the configurations of both roles. Which requirement applies to a connection is decided in
+//! `outbound::tls_policy`, not here.
+
+pub mod client;
