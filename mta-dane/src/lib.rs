@@ -5,3 +5,4 @@
 //! argument.
 
 pub mod dnssec;
+pub mod validator;
