@@ -3,6 +3,8 @@
 //! A route is decided anew at each attempt and never stored in the envelope, so that a changed configuration takes
 //! effect on mail that already waits. This module holds the types; what a route leads to is `outbound` and `delivery`.
 
+pub mod table;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
