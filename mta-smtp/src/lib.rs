@@ -6,6 +6,10 @@
 
 pub mod address;
 pub mod client;
+pub mod command;
+pub mod data;
 pub mod envelope;
+pub mod extension;
+pub mod line;
 mod parse;
 pub mod reply;

@@ -5,3 +5,4 @@
 //! recursion is bounded by the length of a line that was bounded before.
 
 pub(crate) mod address;
+pub(crate) mod command;
