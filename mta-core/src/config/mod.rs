@@ -7,20 +7,30 @@
 //! Nothing here opens a socket, changes a user or starts anything: a wrong configuration is found before anything runs.
 //! It does not know the other modules' option structs either; `apply` maps these values into theirs.
 
+mod check;
+mod error;
+mod load;
+mod options;
+pub mod render;
+pub mod table;
 mod types;
+mod value;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::types::{
-    DaneMode, DnsMode, DomainName, DomainPattern, HostPort, LogLevel, LogTarget, MailAddress, MailboxName,
-    Mechanism, Network, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainName, DomainPattern, HostPort, LogLevel, LogTarget, MailAddress,
+    MailboxName, Mechanism, Network, RelayTls, Size,
 };
 
 /// The whole configuration of one server.
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// [`Config::default`] is what the table of options says. The sections' own `Default` is blank and only a start for it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The name this host gives itself in the greeting, EHLO and Received; unset means the system's host name.
     pub hostname: Option<DomainName>,
@@ -32,8 +42,6 @@ pub struct Config {
     pub runtime_dir: Option<PathBuf>,
     /// The user the daemon becomes after it has bound its ports, when started by root.
     pub user: Option<String>,
-    /// The group it takes; unset means the user's own.
-    pub group: Option<String>,
     /// Members of this group may use the control socket besides root and the service user.
     pub admin_group: Option<String>,
     /// Log output.
@@ -56,6 +64,8 @@ pub struct Config {
     pub destinations: BTreeMap<DomainPattern, Destination>,
     /// The queue: retries, lifetime, notices.
     pub queue: Queue,
+    /// Which file and line set what.
+    pub origins: Origins,
 }
 
 /// Log output.
@@ -139,7 +149,7 @@ pub struct Dns {
     /// Validate here, or trust the AD bit of a loopback resolver.
     pub mode: DnsMode,
     /// Resolvers to forward to; empty means those of /etc/resolv.conf.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<DnsServer>,
     /// Whether the daemon may ask authoritative servers itself where the resolvers cannot carry DNSSEC.
     pub recursion: bool,
     /// Root trust anchors in place of the built-in ones.
@@ -147,7 +157,7 @@ pub struct Dns {
     /// Root server names and addresses in place of the built-in ones (a hints file in zone file format).
     pub root_hints_file: Option<PathBuf>,
     /// Root servers as plain addresses and ports; takes the place of `root_hints_file`.
-    pub root_servers: Vec<SocketAddr>,
+    pub root_servers: Vec<DnsServer>,
     /// The port of authoritative servers other than the root's, for own recursion.
     pub authoritative_port: u16,
     /// How long one query to one server may take.
@@ -259,10 +269,45 @@ pub struct Queue {
 impl Config {
     /// What the server uses without any configuration: 127.0.0.1:2525, and its state in `./mta-state`.
     pub fn development_default() -> Self {
+        let mut config = Self::default();
+        config.state_dir = PathBuf::from("./mta-state");
+        config.smtp.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))];
+        config
+    }
+
+    /// Reads `path` and `conf.d/*.toml` beside it, and checks all of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the files; nothing may be started then (exit status 78).
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        load::load(path)
+    }
+
+    /// What is allowed and yet probably not meant; for the log at start and `mta-cli config check`.
+    pub fn warnings(&self) -> Vec<ConfigError> {
+        check::warnings(self)
+    }
+
+    /// Every section blank: the start that the table's defaults are written into.
+    fn blank() -> Self {
         Self {
-            state_dir: PathBuf::from("./mta-state"),
-            smtp: Smtp { listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))], ..Smtp::default() },
-            ..Self::default()
+            hostname: None,
+            postmaster: None,
+            state_dir: PathBuf::new(),
+            runtime_dir: None,
+            user: None,
+            admin_group: None,
+            log: Log::default(),
+            smtp: Smtp::default(),
+            tls: Tls::default(),
+            domains: BTreeMap::new(),
+            rewrite: Rewrite::default(),
+            dns: Dns::default(),
+            outbound: Outbound::default(),
+            relay: Relay::default(),
+            destinations: BTreeMap::new(),
+            queue: Queue::default(),
+            origins: Origins::default(),
         }
     }
 
@@ -280,6 +325,71 @@ impl Config {
             .iter()
             .find_map(|file| system_name(Path::new(file)))
             .unwrap_or_else(DomainName::localhost)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        table::defaults()
+    }
+}
+
+impl OwnDomain {
+    /// The Maildir of `mailbox` in `domain`.
+    pub fn maildir(&self, state_dir: &Path, domain: &str, mailbox: &str) -> PathBuf {
+        let path = self.maildir.replace("{domain}", domain).replace("{mailbox}", mailbox);
+        match path.strip_prefix("{state_dir}") {
+            Some(rest) => state_dir.join(rest.trim_start_matches('/')),
+            None => PathBuf::from(path),
+        }
+    }
+}
+
+impl Destination {
+    /// The DANE mode that holds on `today`: an exception ends with its last day.
+    pub fn dane_on(&self, today: jiff::civil::Date) -> DaneMode {
+        match self.dane {
+            DaneMode::Off if self.until.is_none_or(|until| today > until) => DaneMode::Opportunistic,
+            mode => mode,
+        }
+    }
+}
+
+impl Relay {
+    /// The port, with the default of the TLS mode (RFC 6409, RFC 8314).
+    pub fn effective_port(&self) -> u16 {
+        self.port.unwrap_or(match self.tls {
+            RelayTls::Starttls => 587,
+            RelayTls::Implicit => 465,
+        })
+    }
+
+    /// Reads the secret, or `None` where no AUTH is configured: the first line of the file or credential.
+    ///
+    /// # Errors
+    /// One sentence that names the file and what is wrong with it.
+    pub fn secret(&self) -> Result<Option<String>, String> {
+        let path = match (&self.secret_file, &self.secret_credential) {
+            (Some(file), _) => file.clone(),
+            (None, Some(name)) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(dir) => PathBuf::from(dir).join(name),
+                None => {
+                    return Err(format!(
+                        "relay: no credential {name:?}: the service was not started by systemd with LoadCredential"
+                    ));
+                }
+            },
+            (None, None) => return Ok(None),
+        };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| format!("relay: cannot read the secret in {}: {e}", path.display()))?;
+        match text.lines().next().filter(|line| !line.is_empty()) {
+            Some(line) => Ok(Some(line.to_owned())),
+            None => Err(format!(
+                "relay: the first line of {} is empty, the secret was expected there",
+                path.display()
+            )),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each type says in words what it expects, so that every error can. No type looks anything up.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
 /// A domain or host name: lower case, no trailing dot, letters, digits and hyphens (A-labels for an IDN), or an
@@ -34,6 +34,18 @@ pub struct Network {
     pub address: IpAddr,
     /// How many leading bits count.
     pub prefix: u8,
+}
+
+/// The address of a DNS server; port 53 is meant where none is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DnsServer(pub SocketAddr);
+
+impl DnsServer {
+    /// Reads an address, with or without port.
+    pub fn parse(text: &str) -> Option<Self> {
+        let with_default = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53));
+        text.parse().ok().or_else(with_default).map(Self)
+    }
 }
 
 /// A host and perhaps a port.
@@ -167,6 +179,11 @@ fn check_label(label: &str) -> Result<(), String> {
 }
 
 impl DomainPattern {
+    /// Never used for a name that was checked; see `table::destination`.
+    pub(crate) fn localhost() -> Self {
+        Self("localhost".to_owned())
+    }
+
     /// A domain, or `.domain` for its subdomains.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix('.') {
@@ -267,7 +284,7 @@ fn left_aligned(address: IpAddr) -> u128 {
 impl HostPort {
     /// `host`, `host:port`, `[v6]:port`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
+        if let Ok(socket) = text.parse::<SocketAddr>() {
             return Ok(Self {
                 host: DomainName::parse_host(&socket.ip().to_string())?,
                 port: Some(socket.port()),

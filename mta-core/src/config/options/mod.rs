@@ -1,0 +1,49 @@
+//! The rows of the table of options, by section. See `super::table` for what a row is.
+
+mod destination;
+mod outbound;
+mod site;
+mod smtp;
+
+use super::table::OptionSpec;
+
+/// The sections in the order of the manual, with what each is about.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("", "The host itself."),
+    ("log", "Log output: one line per event, key=value, queue id first."),
+    ("smtp", "Mail coming in by SMTP on the relay service."),
+    (
+        "tls",
+        "The certificate shown to clients. With neither file set the server makes its own key and a \
+             self-signed certificate at first start and keeps both in the state directory; senders then verify it by DANE.",
+    ),
+    (
+        "domain.*",
+        "A domain whose mail is delivered here, by name: [domain.\"example.org\"]. \
+                  A recipient that is not listed is refused in the session.",
+    ),
+    ("rewrite", "Rewriting of reverse-paths (envelope senders), for a host that only sends."),
+    ("dns", "How names are looked up and validated. DANE stands and falls with it."),
+    ("outbound", "Mail going out to the MX hosts of other domains."),
+    (
+        "relay",
+        "A relay host for everything that no destination rule routes elsewhere. Its certificate is always \
+               verified: by DANE where secure TLSA records exist, else by the system's certificate authorities.",
+    ),
+    (
+        "destination.*",
+        "Rules for one recipient domain, by name: [destination.\"example.net\"], or \
+                       [destination.\".example.net\"] for all its subdomains.",
+    ),
+    ("destination.*.relay", "A relay host for this destination alone; the keys are those of [relay]."),
+    ("queue", "Retries, lifetime, notices."),
+];
+
+/// Every row, in the order of the manual.
+pub(super) fn all() -> Vec<OptionSpec> {
+    let mut rows = site::rows();
+    rows.extend(smtp::rows());
+    rows.extend(outbound::rows());
+    rows.extend(destination::rows());
+    rows
+}

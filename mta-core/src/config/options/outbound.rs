@@ -1,0 +1,263 @@
+//! DNS and mail going out.
+
+use std::time::Duration;
+
+use crate::config::Size;
+use crate::config::table::{OptionSpec, bounded, option};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+const TENTH: Duration = Duration::from_millis(100);
+
+/// The rows of this file.
+pub(super) fn rows() -> Vec<OptionSpec> {
+    let mut rows = dns();
+    rows.extend(addresses());
+    rows.extend(limits());
+    rows.extend(timeouts());
+    rows
+}
+
+fn dns() -> Vec<OptionSpec> {
+    vec![
+        option(
+            "dns.mode",
+            "\"auto\"",
+            "\"trust-ad\"",
+            |c, _| &mut c.dns.mode,
+            "\"auto\" validates DNSSEC in this process, whatever the resolvers say. \"trust-ad\" believes the AD bit \
+             instead; that is sound only for a validating resolver on this host, so every server must then be a \
+             loopback address.",
+        ),
+        option(
+            "dns.servers",
+            "[]",
+            "[\"192.0.2.53\", \"127.0.0.1:5353\"]",
+            |c, _| &mut c.dns.servers,
+            "Resolvers to ask, in order; the port is 53 unless given. Empty means those of /etc/resolv.conf.",
+        ),
+        option(
+            "dns.recursion",
+            "true",
+            "false",
+            |c, _| &mut c.dns.recursion,
+            "Whether the daemon may ask the authoritative servers itself, from the root down, where no resolver \
+             carries DNSSEC. Off, mail to other domains waits in that case.",
+        ),
+        option(
+            "dns.trust_anchor_file",
+            "\"\"",
+            "\"/usr/share/dns/root.key\"",
+            |c, _| &mut c.dns.trust_anchor_file,
+            "Trust anchors (DS or DNSKEY records, as in a zone file) in place of the built-in ones of the root.",
+        ),
+        option(
+            "dns.root_hints_file",
+            "\"\"",
+            "\"/usr/share/dns/root.hints\"",
+            |c, _| &mut c.dns.root_hints_file,
+            "Root servers for own recursion (a hints file) in place of the built-in ones.",
+        ),
+        option(
+            "dns.root_servers",
+            "[]",
+            "[\"127.0.0.2:5300\"]",
+            |c, _| &mut c.dns.root_servers,
+            "Root servers for own recursion by address, in place of both; for private roots.",
+        ),
+        bounded(
+            "dns.authoritative_port",
+            "53",
+            (1, u16::MAX),
+            |c, _| &mut c.dns.authoritative_port,
+            "The port of the authoritative servers that own recursion finds; for private roots.",
+        ),
+        bounded(
+            "dns.query_timeout",
+            "\"2s\"",
+            (TENTH, MINUTE),
+            |c, _| &mut c.dns.query_timeout,
+            "How long one query to one server may take before it is repeated or another server is asked.",
+        ),
+        bounded(
+            "dns.lookup_timeout",
+            "\"20s\"",
+            (TENTH, MINUTE * 5),
+            |c, _| &mut c.dns.lookup_timeout,
+            "How long a whole lookup may take, with all that is needed to validate it. Beyond it the answer is \
+             unavailable and mail waits.",
+        ),
+        bounded(
+            "dns.cache_entries",
+            "10000",
+            (100, 10_000_000),
+            |c, _| &mut c.dns.cache_entries,
+            "Answers and keys kept in memory.",
+        ),
+    ]
+}
+
+fn addresses() -> Vec<OptionSpec> {
+    vec![
+        option(
+            "outbound.ipv4",
+            "true",
+            "false",
+            |c, _| &mut c.outbound.ipv4,
+            "Whether mail goes out over IPv4.",
+        ),
+        option(
+            "outbound.ipv6",
+            "true",
+            "false",
+            |c, _| &mut c.outbound.ipv6,
+            "Whether mail goes out over IPv6. Switch it off where the address has no reverse name.",
+        ),
+        option(
+            "outbound.source_ipv4",
+            "\"\"",
+            "\"192.0.2.25\"",
+            |c, _| &mut c.outbound.source_ipv4,
+            "The address IPv4 connections come from. Unset, the system chooses.",
+        ),
+        option(
+            "outbound.source_ipv6",
+            "\"\"",
+            "\"2001:db8::25\"",
+            |c, _| &mut c.outbound.source_ipv6,
+            "The address IPv6 connections come from. Unset, the system chooses.",
+        ),
+        bounded(
+            "outbound.port",
+            "25",
+            (1, u16::MAX),
+            |c, _| &mut c.outbound.port,
+            "The port of MX hosts. The TLSA owner name follows it: _25._tcp.host.",
+        ),
+        option(
+            "outbound.allow_loopback",
+            "false",
+            "true",
+            |c, _| &mut c.outbound.allow_loopback,
+            "Whether an MX host may have a loopback address; for tests. A domain whose MX points at 127.0.0.1 would \
+             otherwise make the server talk to itself.",
+        ),
+        option(
+            "outbound.allow_private",
+            "false",
+            "true",
+            |c, _| &mut c.outbound.allow_private,
+            "Whether an MX host may have a private address (RFC 1918, RFC 4193, link-local); for networks with mail \
+             hosts of their own. Relay hosts and next hops that are configured may always have one.",
+        ),
+    ]
+}
+
+fn limits() -> Vec<OptionSpec> {
+    vec![
+        bounded(
+            "outbound.max_deliveries",
+            "50",
+            (1, 10_000),
+            |c, _| &mut c.outbound.max_deliveries,
+            "Deliveries at a time over all destinations.",
+        ),
+        bounded(
+            "outbound.max_deliveries_per_destination",
+            "5",
+            (1, 1000),
+            |c, _| &mut c.outbound.max_deliveries_per_destination,
+            "Deliveries at a time to one destination.",
+        ),
+        bounded(
+            "outbound.max_hosts",
+            "5",
+            (1, 100),
+            |c, _| &mut c.outbound.max_hosts,
+            "MX hosts tried in one attempt, best first.",
+        ),
+        bounded(
+            "outbound.max_addresses_per_host",
+            "4",
+            (1, 100),
+            |c, _| &mut c.outbound.max_addresses_per_host,
+            "Addresses tried of one MX host.",
+        ),
+        bounded(
+            "outbound.max_recipients",
+            "100",
+            (1, 1000),
+            |c, _| &mut c.outbound.max_recipients,
+            "Recipients in one transaction (RFC 5321 4.5.3.1.8: every server takes 100).",
+        ),
+        bounded(
+            "outbound.max_reply",
+            "\"64kB\"",
+            (Size(4096), Size(1 << 20)),
+            |c, _| &mut c.outbound.max_reply,
+            "The largest reply taken from a server, over all its lines; beyond it the connection is dropped.",
+        ),
+    ]
+}
+
+fn timeouts() -> Vec<OptionSpec> {
+    vec![
+        bounded(
+            "outbound.connect_timeout",
+            "\"30s\"",
+            (SECOND, MINUTE * 10),
+            |c, _| &mut c.outbound.connect_timeout,
+            "How long a connection may take to be made.",
+        ),
+        bounded(
+            "outbound.greeting_timeout",
+            "\"5m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.greeting_timeout,
+            "How long to wait for the greeting. The defaults of this and the following are those of RFC 5321 4.5.3.2.",
+        ),
+        bounded(
+            "outbound.command_timeout",
+            "\"5m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.command_timeout,
+            "How long to wait for the whole reply to EHLO, AUTH, MAIL or RCPT.",
+        ),
+        bounded(
+            "outbound.tls_timeout",
+            "\"1m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.tls_timeout,
+            "How long a TLS handshake may take.",
+        ),
+        bounded(
+            "outbound.data_timeout",
+            "\"2m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.data_timeout,
+            "How long to wait for the reply to DATA.",
+        ),
+        bounded(
+            "outbound.block_timeout",
+            "\"3m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.block_timeout,
+            "How long the server may leave a block of content unread.",
+        ),
+        bounded(
+            "outbound.end_of_data_timeout",
+            "\"10m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.end_of_data_timeout,
+            "How long to wait for the reply after the end of data. Too short a wait makes duplicates.",
+        ),
+        bounded(
+            "outbound.attempt_timeout",
+            "\"1h\"",
+            (SECOND, DAY * 7),
+            |c, _| &mut c.outbound.attempt_timeout,
+            "How long one attempt may last in all, over every host.",
+        ),
+    ]
+}

@@ -1,0 +1,174 @@
+//! Mail coming in by SMTP, and the certificate shown to clients.
+
+use std::time::Duration;
+
+use crate::config::Size;
+use crate::config::table::{OptionSpec, bounded, option};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The rows of this file.
+pub(super) fn rows() -> Vec<OptionSpec> {
+    let mut rows = service();
+    rows.extend(limits());
+    rows.extend(timeouts());
+    rows.extend(tls());
+    rows
+}
+
+fn service() -> Vec<OptionSpec> {
+    vec![
+        option(
+            "smtp.listen",
+            "[\"127.0.0.1:25\", \"[::1]:25\"]",
+            "[\"0.0.0.0:25\", \"[::]:25\"]",
+            |c, _| &mut c.smtp.listen,
+            "Addresses and ports to listen on. Empty means that nothing listens, unless the service manager hands \
+             over sockets. [::] takes IPv6 only, so that both families are always named.",
+        ),
+        option(
+            "smtp.relay_networks",
+            "[]",
+            "[\"127.0.0.0/8\", \"::1/128\", \"192.168.1.0/24\"]",
+            |c, _| &mut c.smtp.relay_networks,
+            "Clients that may send to any domain. Everybody else reaches own domains only. No network is trusted \
+             unless it is listed here, loopback neither.",
+        ),
+        bounded(
+            "smtp.message_size_limit",
+            "\"35MB\"",
+            (Size(64 << 10), Size(1 << 40)),
+            |c, _| &mut c.smtp.message_size_limit,
+            "The largest content accepted, announced with SIZE (RFC 1870). Attachments grow by a third in transport.",
+        ),
+    ]
+}
+
+fn limits() -> Vec<OptionSpec> {
+    vec![
+        bounded(
+            "smtp.max_recipients",
+            "1000",
+            (100, 100_000),
+            |c, _| &mut c.smtp.max_recipients,
+            "Recipients accepted in one transaction; further ones get 452. RFC 5321 4.5.3.1.8 asks for at least 100.",
+        ),
+        bounded(
+            "smtp.max_sessions",
+            "500",
+            (1, 100_000),
+            |c, _| &mut c.smtp.max_sessions,
+            "Sessions at a time over all clients; further ones get 421.",
+        ),
+        bounded(
+            "smtp.max_sessions_per_client",
+            "100",
+            (1, 100_000),
+            |c, _| &mut c.smtp.max_sessions_per_client,
+            "Sessions at a time from one client address; an IPv6 client counts by its /64.",
+        ),
+        bounded(
+            "smtp.max_messages_per_session",
+            "1000",
+            (1, 1_000_000),
+            |c, _| &mut c.smtp.max_messages_per_session,
+            "Messages accepted in one session, after which it is ended with 421.",
+        ),
+        bounded(
+            "smtp.max_errors",
+            "20",
+            (1, 10_000),
+            |c, _| &mut c.smtp.max_errors,
+            "Rejected commands in one session, after which it is ended with 421.",
+        ),
+        bounded(
+            "smtp.max_idle_commands",
+            "100",
+            (1, 100_000),
+            |c, _| &mut c.smtp.max_idle_commands,
+            "Commands that lead nowhere (NOOP, RSET, VRFY, EHLO again) in one session, after which it is ended.",
+        ),
+        bounded(
+            "smtp.max_received",
+            "100",
+            (10, 1000),
+            |c, _| &mut c.smtp.max_received,
+            "Received lines in a message, beyond which it is refused as looping (RFC 5321 6.3).",
+        ),
+        bounded(
+            "smtp.max_line",
+            "\"64kB\"",
+            (Size(1000), Size(1 << 24)),
+            |c, _| &mut c.smtp.max_line,
+            "The longest line of content that is passed on unchanged; a longer one is refused.",
+        ),
+        bounded(
+            "smtp.max_header",
+            "\"256kB\"",
+            (Size(16 << 10), Size(1 << 24)),
+            |c, _| &mut c.smtp.max_header,
+            "The longest header section accepted.",
+        ),
+    ]
+}
+
+fn timeouts() -> Vec<OptionSpec> {
+    vec![
+        bounded(
+            "smtp.command_timeout",
+            "\"5m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.smtp.command_timeout,
+            "How long the server waits for a command. RFC 5321 4.5.3.2.7 asks for at least 5 minutes.",
+        ),
+        bounded(
+            "smtp.data_timeout",
+            "\"5m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.smtp.data_timeout,
+            "How long it waits for the next part of the content.",
+        ),
+        bounded(
+            "smtp.write_timeout",
+            "\"1m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.smtp.write_timeout,
+            "How long a client may leave a reply unread before the session is dropped.",
+        ),
+        bounded(
+            "smtp.tls_timeout",
+            "\"1m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.smtp.tls_timeout,
+            "How long a TLS handshake may take.",
+        ),
+        bounded(
+            "smtp.session_timeout",
+            "\"2h\"",
+            (SECOND, DAY * 7),
+            |c, _| &mut c.smtp.session_timeout,
+            "How long a session may last in all.",
+        ),
+    ]
+}
+
+fn tls() -> Vec<OptionSpec> {
+    vec![
+        option(
+            "tls.certificate_file",
+            "\"\"",
+            "\"/etc/mta/tls/chain.pem\"",
+            |c, _| &mut c.tls.certificate_file,
+            "PEM file with the certificate chain, leaf first. Needs key_file.",
+        ),
+        option(
+            "tls.key_file",
+            "\"\"",
+            "\"/etc/mta/tls/key.pem\"",
+            |c, _| &mut c.tls.key_file,
+            "PEM file with the private key. Keep the key when the certificate is renewed, or the published TLSA record \
+             no longer matches.",
+        ),
+    ]
+}
