@@ -13,3 +13,4 @@ pub mod extension;
 pub mod line;
 mod parse;
 pub mod reply;
+pub mod server;
