@@ -1,8 +1,10 @@
 //! The runtime: the only crate that knows sockets, DNS, TLS streams, time and users.
 
 pub mod account;
+pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod dns;
 pub mod outbound;
 pub mod privilege;
 pub mod report;
