@@ -4,5 +4,16 @@
 //! What it does not: it owns no socket, no clock and no resolver. It emits queries and takes answers; time is an
 //! argument.
 
+pub mod base_domain;
+pub mod der;
+pub mod discovery;
 pub mod dnssec;
+pub mod failure;
+pub mod judge;
+pub mod matching;
+pub mod policy;
+pub mod reference;
+pub mod tlsa;
 pub mod validator;
+pub mod verifier;
+pub mod verify;
