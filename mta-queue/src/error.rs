@@ -1,0 +1,120 @@
+//! What can go wrong in the queue, as values a test can compare.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why the queue could not be opened. Each is one sentence for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// The state directory cannot be made, read or written.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another process has the queue open for writing.
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The database was written by a newer version of this program.
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest we know.
+        known: i64,
+    },
+    /// The file is a database of another program, or no database.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no queue here (read-only opening never makes one).
+    Missing {
+        /// The database looked for.
+        path: PathBuf,
+    },
+    /// No space to make or migrate the database.
+    NoSpace {
+        /// The database.
+        path: PathBuf,
+    },
+    /// SQLite reports something else.
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { path, reason } => write!(f, "state directory {}: {reason}", path.display()),
+            Self::InUse { path } => {
+                write!(f, "the queue is in use by another process, which holds {}", path.display())
+            }
+            Self::Newer { path, found, known } => write!(
+                f,
+                "{} has schema version {found}, this program knows versions up to {known}: install the newer program",
+                path.display()
+            ),
+            Self::Foreign { path } => write!(f, "{} is not a queue database of this program", path.display()),
+            Self::Missing { path } => write!(f, "there is no queue: {} does not exist", path.display()),
+            Self::NoSpace { path } => write!(f, "no space left for {}", path.display()),
+            Self::Database { path, reason } => write!(f, "{}: {reason}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Why an operation on the open queue failed. Nothing of it happened then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueError {
+    /// The disk is full, or only the reserve is left (`Options::reserve_bytes`). Temporary: reply 452.
+    NoSpace,
+    /// The queue was closed, or its writer died. Temporary: reply 451.
+    Closed,
+    /// The operation makes no sense: no recipients, an id that is taken.
+    Invalid(&'static str),
+    /// The database or the disk reports something else. Temporary: reply 451.
+    Storage(String),
+}
+
+impl fmt::Display for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpace => f.write_str("no space left for the queue"),
+            Self::Closed => f.write_str("the queue is closed"),
+            Self::Invalid(what) => f.write_str(what),
+            Self::Storage(reason) => write!(f, "queue storage: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for QueueError {}
+
+impl From<rusqlite::Error> for QueueError {
+    fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            return Self::NoSpace;
+        }
+        Self::Storage(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for QueueError {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+
+        if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            return Self::NoSpace;
+        }
+        Self::Storage(error.to_string())
+    }
+}
