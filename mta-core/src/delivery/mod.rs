@@ -4,4 +4,5 @@
 //! about who receives (`routing`), and it knows nothing of the queue.
 
 pub mod copy;
+pub mod local;
 pub mod maildir;
