@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod dns;
+pub mod log;
 pub mod outbound;
 pub mod privilege;
 pub mod report;

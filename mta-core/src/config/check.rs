@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::table::quoted_part;
-use super::{Config, DaneMode, Destination, DnsMode, Relay};
+use super::{Config, DaneMode, Destination, DnsMode, Relay, RelayTls};
 
 /// What must not be started with.
 pub(super) fn errors(config: &Config) -> Vec<ConfigError> {
@@ -92,6 +92,11 @@ impl Checks<'_> {
                 format!("set without {key}.host"),
                 format!("expected {key}.host too"),
             );
+        }
+        if relay.user.is_some() && matches!(relay.tls, RelayTls::Opportunistic | RelayTls::Never) {
+            let found = format!("found \"{}\" together with {key}.user", relay.tls.as_str());
+            let expected = "expected \"starttls\" or \"implicit\": a secret needs verified TLS";
+            self.note(&format!("{key}.tls"), found, expected);
         }
         let secrets =
             usize::from(relay.secret_file.is_some()) + usize::from(relay.secret_credential.is_some());

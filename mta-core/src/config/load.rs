@@ -81,7 +81,7 @@ impl Loader {
     /// The files to read, in order: `path`, then `conf.d/*.toml` beside it by name.
     fn files(&mut self, path: &Path) -> Vec<PathBuf> {
         let mut files = vec![path.to_owned()];
-        let dir = path.parent().unwrap_or(Path::new(".")).join("conf.d");
+        let dir = path.parent().unwrap_or_else(|| Path::new(".")).join("conf.d");
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return files,
@@ -342,6 +342,11 @@ mod tests {
         (
             "[relay]\nhost = \"r.example\"\nuser = \"u\"",
             "t.toml:3: relay.user: set without a secret; expected relay.secret_file or relay.secret_credential too",
+        ),
+        (
+            "[relay]\nhost = \"r.example\"\ntls = \"never\"\nuser = \"u\"\nsecret_file = \"/s\"",
+            "t.toml:3: relay.tls: found \"never\" together with relay.user; expected \"starttls\" or \"implicit\": a secret \
+             needs verified TLS",
         ),
         ("[relay]\nport = 25", "t.toml:2: relay.port: set without relay.host; expected relay.host too"),
         (

@@ -220,9 +220,9 @@ pub struct Outbound {
 pub struct Relay {
     /// Host name or address; unset means no relay host.
     pub host: Option<DomainName>,
-    /// Its port; unset means 587 with STARTTLS and 465 with implicit TLS.
+    /// Its port; unset means 587 with STARTTLS, 465 with implicit TLS, else 25.
     pub port: Option<u16>,
-    /// How TLS begins. The server's certificate is always verified.
+    /// How TLS begins.
     pub tls: RelayTls,
     /// User name for AUTH; unset means no AUTH.
     pub user: Option<String>,
@@ -269,8 +269,7 @@ pub struct Queue {
 impl Config {
     /// What the server uses without any configuration: 127.0.0.1:2525, and its state in `./mta-state`.
     pub fn development_default() -> Self {
-        let mut config = Self::default();
-        config.state_dir = PathBuf::from("./mta-state");
+        let mut config = Self { state_dir: PathBuf::from("./mta-state"), ..Self::default() };
         config.smtp.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))];
         config
     }
@@ -361,6 +360,7 @@ impl Relay {
         self.port.unwrap_or(match self.tls {
             RelayTls::Starttls => 587,
             RelayTls::Implicit => 465,
+            RelayTls::Opportunistic | RelayTls::Never => 25,
         })
     }
 

@@ -87,6 +87,10 @@ pub enum RelayTls {
     Starttls,
     /// TLS from the first byte (RFC 8314).
     Implicit,
+    /// STARTTLS where it works, verified only by DANE; not together with AUTH.
+    Opportunistic,
+    /// No TLS: a relay on this very host; not together with AUTH.
+    Never,
 }
 
 /// AUTH mechanism for a relay host.
@@ -246,7 +250,9 @@ impl Network {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => most,
-            Some(p) => p.parse().ok().filter(|p| *p <= most).ok_or(format!("the prefix is 0 to {most}"))?,
+            Some(p) => {
+                p.parse().ok().filter(|p| *p <= most).ok_or_else(|| format!("the prefix is 0 to {most}"))?
+            }
         };
         let network = Self { address, prefix };
         if network.masked(address) != network.bits() {
@@ -297,7 +303,11 @@ impl HostPort {
         match text.rsplit_once(':') {
             None => Ok(Self { host: DomainName::parse(text)?, port: None }),
             Some((host, port)) => {
-                let port = port.parse().ok().filter(|p| *p > 0).ok_or("the port is 1 to 65535".to_owned())?;
+                let port = port
+                    .parse()
+                    .ok()
+                    .filter(|p| *p > 0)
+                    .ok_or_else(|| "the port is 1 to 65535".to_owned())?;
                 Ok(Self { host: DomainName::parse(host)?, port: Some(port) })
             }
         }

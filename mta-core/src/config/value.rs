@@ -329,7 +329,7 @@ macro_rules! word_type {
 word_type! {
     DnsMode { Auto = "auto", TrustAd = "trust-ad" }
     DaneMode { Opportunistic = "opportunistic", Mandatory = "mandatory", Off = "off" }
-    RelayTls { Starttls = "starttls", Implicit = "implicit" }
+    RelayTls { Starttls = "starttls", Implicit = "implicit", Opportunistic = "opportunistic", Never = "never" }
     Mechanism { Auto = "auto", ScramSha256 = "SCRAM-SHA-256", Plain = "PLAIN", Login = "LOGIN" }
     LogTarget { Stderr = "stderr", Syslog = "syslog" }
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }

@@ -31,14 +31,16 @@ fn relay() -> Vec<OptionSpec> {
             "\"\"",
             "587",
             |c, _| &mut c.relay.port,
-            "Its port. Unset, 587 with STARTTLS and 465 with implicit TLS.",
+            "Its port. Unset, 587 with STARTTLS, 465 with implicit TLS, else 25.",
         ),
         option(
             "relay.tls",
             "\"starttls\"",
             "\"implicit\"",
             |c, _| &mut c.relay.tls,
-            "How TLS begins. Without TLS and a verified certificate nothing is sent.",
+            "How TLS begins. With \"starttls\" and \"implicit\" nothing is sent without TLS and a verified certificate. \
+             \"opportunistic\" takes what the server offers and verifies by DANE alone; \"never\" is for a relay on this \
+             very host. Neither of these can be had together with AUTH.",
         ),
         option(
             "relay.user",
@@ -120,7 +122,7 @@ fn rule_relay() -> Vec<OptionSpec> {
             "\"\"",
             "587",
             |c, n| &mut destination(c, n).relay.port,
-            "Its port. Unset, 587 with STARTTLS and 465 with implicit TLS.",
+            "Its port. Unset, 587 with STARTTLS, 465 with implicit TLS, else 25.",
         ),
         option(
             "destination.*.relay.tls",
