@@ -13,4 +13,5 @@ pub mod extension;
 pub mod line;
 mod parse;
 pub mod reply;
+pub mod sasl;
 pub mod server;

@@ -6,3 +6,4 @@
 
 pub(crate) mod address;
 pub(crate) mod command;
+pub(crate) mod reply;
