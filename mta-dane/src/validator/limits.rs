@@ -55,3 +55,36 @@ impl Default for Limits {
         }
     }
 }
+
+/// What is left of the expensive work that one lookup may do.
+#[derive(Debug)]
+pub(super) struct Work {
+    signature_checks: u32,
+    nsec3_hashes: u32,
+}
+
+impl Work {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { signature_checks: limits.signature_checks, nsec3_hashes: limits.nsec3_hashes }
+    }
+
+    /// Takes one public-key operation; false where none is left.
+    pub(super) fn signature_check(&mut self) -> bool {
+        take(&mut self.signature_checks, 1)
+    }
+
+    /// Takes the hash operations of one NSEC3 owner name; false where they are not left.
+    pub(super) fn nsec3_hash(&mut self, iterations: u16) -> bool {
+        take(&mut self.nsec3_hashes, u32::from(iterations) + 1)
+    }
+}
+
+fn take(left: &mut u32, count: u32) -> bool {
+    match left.checked_sub(count) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}

@@ -18,10 +18,25 @@
 //! delegation is insecure; everything else that cannot be proven is bogus (it came and does not hold) or unavailable (it did
 //! not come), and for DANE both delay the mail (RFC 7672 2.1.2).
 
+mod alias;
 mod anchors;
 mod cache;
+mod canonical;
+mod chain;
+mod clock;
+mod denial;
 mod limits;
 mod lookup;
+mod names;
+mod nsec;
+mod nsec3;
+mod reply;
+mod rrset;
+mod signature;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +44,8 @@ use hickory_proto::rr::{Name, RecordType};
 
 pub use self::anchors::{AnchorError, TrustAnchors};
 pub use self::cache::{Cache, CacheLimits, CacheStats};
+pub use self::chain::clock_verdict;
+pub use self::clock::ClockVerdict;
 pub use self::limits::Limits;
 pub use self::lookup::Lookup;
 use crate::dnssec::Answer;

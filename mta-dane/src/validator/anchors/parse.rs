@@ -231,7 +231,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 /// Base64 with padding (RFC 4648 4), strict about everything except the unused bits of the last letter.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
-    if body.is_empty() || text.len() % 4 != 0 || text.len() - body.len() > 2 {
+    if body.is_empty() || !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
         return None;
     }
     let mut out = Vec::with_capacity(body.len() * 3 / 4);

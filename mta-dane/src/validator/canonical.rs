@@ -1,0 +1,72 @@
+//! The exact bytes that a signature covers (RFC 4034 3.1.8.1 and 6, RFC 6840 5.1).
+//!
+//! It is built here, and not by hickory-proto, so that records whose TTLs differ and records that came twice are put in
+//! order by their data alone, and so that the target of a DNAME is lower-cased too.
+
+use hickory_proto::dnssec::rdata::RRSIG;
+use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
+
+use super::names;
+
+/// The RDATA of a record in canonical form; `None` where it cannot be written.
+pub(super) fn rdata(data: &RData) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_canonical_form(true);
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    data.emit(&mut encoder).ok()?;
+    if data.record_type() == RecordType::DNAME {
+        // Length octets are below 64, so lower-casing every byte touches letters of labels only.
+        bytes.make_ascii_lowercase();
+    }
+    Some(bytes)
+}
+
+/// The data that `rrsig` signs, for a set of records given in canonical RDATA form, sorted and without duplicates.
+/// `None` where the label count of the signature exceeds the owner's, or something cannot be written.
+pub(super) fn signed_data(owner: &Name, rrsig: &RRSIG, rdata: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let input = rrsig.input();
+    let owner = signed_owner(owner, input.num_labels)?;
+    let mut bytes = Vec::new();
+    {
+        let mut encoder = BinEncoder::new(&mut bytes);
+        encoder.set_canonical_form(true);
+        encoder.set_name_encoding(NameEncoding::Uncompressed);
+        input.emit(&mut encoder).ok()?;
+    }
+    let mut head = lowercase_wire(&owner)?;
+    head.extend_from_slice(&u16::from(input.type_covered).to_be_bytes());
+    head.extend_from_slice(&CLASS_IN.to_be_bytes());
+    head.extend_from_slice(&input.original_ttl.to_be_bytes());
+    for one in rdata {
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&u16::try_from(one.len()).ok()?.to_be_bytes());
+        bytes.extend_from_slice(one);
+    }
+    Some(bytes)
+}
+
+/// Class IN; no other class is looked up or accepted.
+const CLASS_IN: u16 = 1;
+
+/// The owner as it was when it was signed: the name itself, or the wildcard that it was expanded from (RFC 4035 5.3.2).
+fn signed_owner(owner: &Name, signed_labels: u8) -> Option<Name> {
+    let own = owner.num_labels();
+    match signed_labels.cmp(&own) {
+        std::cmp::Ordering::Equal => Some(owner.clone()),
+        std::cmp::Ordering::Less => {
+            names::wildcard_below(&names::ancestor(owner, usize::from(signed_labels)))
+        }
+        std::cmp::Ordering::Greater => None,
+    }
+}
+
+/// A name in uncompressed, lower-case wire form.
+fn lowercase_wire(name: &Name) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_name_encoding(NameEncoding::UncompressedLowercase);
+    name.emit(&mut encoder).ok()?;
+    Some(bytes)
+}
