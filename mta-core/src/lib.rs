@@ -3,6 +3,7 @@
 pub mod account;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod delivery;
 pub mod dns;
 pub mod log;

@@ -1,0 +1,293 @@
+//! What the protocol, `--json` and the tables show of a message: one set of names for all three.
+
+use std::time::SystemTime;
+
+use mta_queue::{Counts, Listed, RecipientState, Shown, StoredAttempt, StoredRecipient};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::outbound::decision::Decision;
+
+/// A message as lists and `queue show` give it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageView {
+    /// The queue id.
+    pub id: String,
+    /// The least finished status among its recipients.
+    pub status: String,
+    /// The reverse-path; `<>` for a notification.
+    pub from: String,
+    /// Size of the content in bytes.
+    pub size_bytes: u64,
+    /// When it was accepted.
+    pub received_at: String,
+    /// When its last recipient became final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+    /// The client it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// What that client called itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helo: Option<String>,
+    /// The TLS session it came over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+    /// The attempts of the recipient that had most of them.
+    pub attempts: u32,
+    /// The earliest next attempt of a recipient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<String>,
+    /// The last reply that a recipient got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reply: Option<String>,
+    /// Its recipients.
+    pub recipients: Vec<RecipientView>,
+    /// Its attempts, oldest first; only in `queue show`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<AttemptView>>,
+}
+
+/// A recipient of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientView {
+    /// The forward-path.
+    pub address: String,
+    /// queued, deferred, held, delivered, failed, expired, dropped or damaged.
+    pub status: String,
+    /// What it waits for: its domain.
+    pub destination: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it is tried next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<String>,
+    /// When it was last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt_at: Option<String>,
+    /// The enhanced status code of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<String>,
+    /// The reply or reason of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reply: Option<String>,
+    /// Who gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_remote: Option<String>,
+}
+
+/// One attempt of the past.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// When it ended.
+    pub at: String,
+    /// What it led to for each recipient.
+    pub results: Vec<ResultView>,
+    /// The decision record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Value>,
+    /// The decision record in sentences.
+    pub story: Vec<String>,
+}
+
+/// What an attempt led to for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultView {
+    /// The mailbox.
+    pub recipient: String,
+    /// delivered, deferred, failed or expired.
+    pub outcome: String,
+    /// The enhanced status code.
+    pub status: String,
+    /// The reply or reason.
+    pub reply: String,
+    /// Who gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+}
+
+/// How much is in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CountsView {
+    /// Messages that are not finished.
+    pub messages: u64,
+    /// Their content in bytes.
+    pub content_bytes: u64,
+    /// Recipients that wait.
+    pub waiting: u64,
+    /// Recipients that are held.
+    pub held: u64,
+    /// Recipients set aside as damaged.
+    pub damaged: u64,
+    /// Finished messages that can still be looked up.
+    pub finished: u64,
+    /// Messages accepted since the queue was made.
+    pub accepted_total: u64,
+    /// Recipients delivered since the queue was made.
+    pub delivered_total: u64,
+    /// Recipients failed or expired since the queue was made.
+    pub failed_total: u64,
+}
+
+/// What the daemon is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatusView {
+    /// Whether the daemon itself answered.
+    pub running: bool,
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// The configuration file; nothing for the development default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What the host calls itself.
+    pub hostname: String,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Sessions open now.
+    pub sessions: u64,
+    /// Deliveries under way now.
+    pub deliveries: u64,
+    /// Who validates, over which transport, and why.
+    pub dns: String,
+    /// The TLSA record to publish for the own certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tlsa: Option<String>,
+    /// What needs somebody to act.
+    pub alerts: Vec<String>,
+    /// The queue.
+    pub queue: CountsView,
+}
+
+/// The status word of a recipient.
+pub(super) fn status_word(recipient: &StoredRecipient) -> &'static str {
+    match recipient.state {
+        RecipientState::Waiting if recipient.attempts == 0 => "queued",
+        RecipientState::Waiting => "deferred",
+        state => state.as_str(),
+    }
+}
+
+/// How far from finished a status is; the message shows the one that is furthest.
+fn unfinished(status: &str) -> usize {
+    const WORDS: [&str; 8] =
+        ["dropped", "delivered", "expired", "failed", "queued", "deferred", "held", "damaged"];
+    WORDS.iter().position(|word| *word == status).unwrap_or(WORDS.len())
+}
+
+/// A time as RFC 3339, whole seconds, UTC.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(_) => 0,
+    };
+    rfc3339_of(seconds)
+}
+
+/// Seconds since 1970 as RFC 3339.
+pub fn rfc3339_of(unix_seconds: i64) -> String {
+    jiff::Timestamp::from_second(unix_seconds).map_or_else(|_| unix_seconds.to_string(), |t| t.to_string())
+}
+
+impl From<&StoredRecipient> for RecipientView {
+    fn from(r: &StoredRecipient) -> Self {
+        Self {
+            address: bare(&r.recipient.mailbox.to_string()),
+            status: status_word(r).to_owned(),
+            destination: r.destination.clone(),
+            attempts: r.attempts,
+            next_attempt_at: r.next_attempt_at.map(rfc3339),
+            last_attempt_at: r.last_attempt_at.map(rfc3339),
+            last_status: r.last_status.clone(),
+            last_reply: r.last_reply.clone(),
+            last_remote: r.last_remote.clone(),
+        }
+    }
+}
+
+impl From<&Listed> for MessageView {
+    fn from(listed: &Listed) -> Self {
+        let message = &listed.message;
+        let recipients: Vec<RecipientView> = listed.recipients.iter().map(RecipientView::from).collect();
+        let status =
+            recipients.iter().map(|r| r.status.as_str()).max_by_key(|s| unfinished(s)).unwrap_or("damaged");
+        let latest = listed.recipients.iter().max_by_key(|r| r.last_attempt_at);
+        Self {
+            id: message.id.to_string(),
+            status: status.to_owned(),
+            from: bare(&message.reverse_path.to_string()),
+            size_bytes: message.size_bytes,
+            received_at: rfc3339(message.received_at),
+            finished_at: listed.finished_at.map(rfc3339),
+            client: message.origin.client.map(|c| c.to_string()),
+            helo: message.origin.helo.clone(),
+            tls: message.origin.tls.clone(),
+            attempts: listed.recipients.iter().map(|r| r.attempts).max().unwrap_or(0),
+            next_attempt_at: listed.recipients.iter().filter_map(|r| r.next_attempt_at).min().map(rfc3339),
+            last_reply: latest.and_then(|r| r.last_reply.clone()),
+            recipients,
+            history: None,
+        }
+    }
+}
+
+impl From<&Shown> for MessageView {
+    fn from(shown: &Shown) -> Self {
+        let history = shown.attempts.iter().map(AttemptView::from).collect();
+        Self { history: Some(history), ..Self::from(&shown.listed) }
+    }
+}
+
+impl From<&StoredAttempt> for AttemptView {
+    fn from(attempt: &StoredAttempt) -> Self {
+        let text = attempt.decision.as_deref();
+        let story = text.and_then(|t| Decision::from_json(t).ok()).map(|d| d.story()).unwrap_or_default();
+        Self {
+            at: rfc3339(attempt.at),
+            results: attempt
+                .results
+                .iter()
+                .map(|r| ResultView {
+                    recipient: r.recipient.clone(),
+                    outcome: r.outcome.clone(),
+                    status: r.status.clone(),
+                    reply: r.reply.clone(),
+                    remote: r.remote.clone(),
+                })
+                .collect(),
+            decision: text.and_then(|t| serde_json::from_str(t).ok()),
+            story,
+        }
+    }
+}
+
+impl From<Counts> for CountsView {
+    fn from(c: Counts) -> Self {
+        Self {
+            messages: c.messages,
+            content_bytes: c.content_bytes,
+            waiting: c.waiting,
+            held: c.held,
+            damaged: c.damaged,
+            finished: c.finished,
+            accepted_total: c.accepted_total,
+            delivered_total: c.delivered_total,
+            failed_total: c.failed_total,
+        }
+    }
+}
+
+/// A path as text without its brackets, except for the null one.
+fn bare(text: &str) -> String {
+    match text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) {
+        Some(inner) if !inner.is_empty() => inner.to_owned(),
+        _ => text.to_owned(),
+    }
+}
