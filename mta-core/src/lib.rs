@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod delivery;
 pub mod dns;
+pub mod inbound;
 pub mod log;
 pub mod net;
 pub mod outbound;
