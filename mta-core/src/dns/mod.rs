@@ -4,8 +4,20 @@
 //! TLSA rules: that is `mta_dane::discovery`. It validates nothing itself: that is `mta_dane::validator`, which this
 //! module drives over a transport.
 
+mod ad_trust;
+mod client;
 pub mod fake;
+mod forward;
+mod health;
 mod options;
+mod pending;
+mod recurse;
+mod report;
+mod runtime;
+mod selftest;
+mod service;
+mod transport;
+mod validating;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +28,11 @@ use mta_dane::dnssec::Answer;
 
 pub use self::fake::FakeResolver;
 pub use self::options::{Mode, Options, RootHints};
+pub use self::report::{HopReport, InvalidQuestion, LookupReport, lookup_report, question, report};
+pub use self::selftest::{Candidate, SelfTestReport, Verdict};
+pub use self::service::{ConfigError, Service};
+pub use self::transport::{Budget, Question, Transport, TransportFuture};
+pub use self::validating::ValidatingResolver;
 
 /// A lookup under way. It ends within the deadline of [`Options::lookup_timeout`], always with an answer.
 pub type LookupFuture<'a> = Pin<Box<dyn Future<Output = Arc<Answer>> + Send + 'a>>;

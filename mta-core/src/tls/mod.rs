@@ -2,4 +2,3 @@
 //! `outbound::tls_policy`, not here.
 
 pub mod client;
-pub mod server;
