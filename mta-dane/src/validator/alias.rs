@@ -200,11 +200,18 @@ impl Lookup {
             }
         }
         // No signature holds, so the delegations decide whether one is owed.
-        match self.zone(&holder(&set.owner, set.rtype), false)? {
-            Zone::Insecure(how, _) => Ok(Verdict::insecure(&*how, set.ttl())),
-            Zone::Secure(keys) => {
+        match self.zone(&holder(&set.owner, set.rtype), false) {
+            Ok(Zone::Insecure(how, _)) => Ok(Verdict::insecure(&*how, set.ttl())),
+            Ok(Zone::Secure(keys)) => {
                 Err(trouble.unwrap_or_else(|| fault_stop(set, &keys.zone, &Fault::Missing)))
             }
+            Err(Stop::Bogus(why)) => Err(trouble.unwrap_or_else(|| {
+                Stop::Bogus(format!(
+                    "the {} records of {} carry no signature, and {why}",
+                    set.rtype, set.owner
+                ))
+            })),
+            Err(stop) => Err(stop),
         }
     }
 
@@ -303,12 +310,19 @@ impl Lookup {
                 Err(stop) => trouble = trouble.or(Some(stop)),
             }
         }
-        match self.zone(&holder(name, self.rtype), false)? {
-            Zone::Insecure(how, _) => Ok(insecure_denial(reply, name, &how)),
-            Zone::Secure(keys) => Err(match trouble {
+        match self.zone(&holder(name, self.rtype), false) {
+            Ok(Zone::Insecure(how, _)) => Ok(insecure_denial(reply, name, &how)),
+            Ok(Zone::Secure(keys)) => Err(match trouble {
                 Some(stop) => stop,
                 None => self.unproven(name, self.rtype, reply, &keys),
             }),
+            Err(Stop::Bogus(why)) => Err(trouble.unwrap_or_else(|| {
+                Stop::Bogus(format!(
+                    "there is no valid proof that {name} has no {} records, and {why}",
+                    self.rtype
+                ))
+            })),
+            Err(stop) => Err(stop),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Signing uses hickory-proto's own canonical form, so that a fault in ours does not cancel out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
@@ -464,6 +464,11 @@ impl World {
         self.zones.get_mut(&n(apex)).unwrap()
     }
 
+    /// The first record of a set.
+    pub(super) fn zone_record(&self, apex: &str, owner: &str, rtype: RecordType) -> Record {
+        self.zones[&n(apex)].records[&n(owner)][&rtype][0].clone()
+    }
+
     /// The root's key as the only trust anchor.
     pub(super) fn anchors(&self) -> TrustAnchors {
         let mut anchors = TrustAnchors::empty();
@@ -624,6 +629,3 @@ pub(super) fn foreign_key() -> PublicKeyBuf {
     let key = KEY.get_or_init(|| Key::new(Algorithm::ECDSAP256SHA256, 257));
     PublicKeyBuf::new(key.dnskey.public_key().public_bytes().to_vec(), Algorithm::ECDSAP256SHA256)
 }
-
-/// Responses given from a table, everything else from the world.
-pub(super) type Table = HashMap<(Name, RecordType), Message>;

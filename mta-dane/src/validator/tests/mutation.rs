@@ -1,0 +1,219 @@
+//! Thousands of damaged responses: the verdict is the genuine one, bogus or unavailable, and no record appears that is not
+//! genuine. `MTA_MUTATIONS=100000` does more of them; the seed of a failure is printed.
+
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType::{self, A, DS, MX, TLSA};
+use hickory_proto::rr::{Name, Record};
+
+use crate::dnssec::{Answer, Status};
+use crate::validator::Validator;
+use crate::validator::testing::*;
+
+/// Rounds for each question without the environment variable.
+const ROUNDS: u64 = 150;
+
+fn world(nsec3: Option<bool>) -> World {
+    let mut zone = Zone::signed("example.test.").with(&[
+        "@ MX mail",
+        "mail A 192.0.2.1",
+        "_25._tcp.mail TLSA 1",
+        "_25._tcp.mail TLSA 2",
+        "*._tcp.host TLSA 3",
+        "*.wild A 192.0.2.2",
+        "alias CNAME mail.other.test.",
+        "to-plain CNAME mail.plain.test.",
+        "a.ent TXT x",
+        "old DNAME new",
+        "x.new A 192.0.2.7",
+    ]);
+    if let Some(opt_out) = nsec3 {
+        zone = zone.nsec3(1, b"s", opt_out);
+    }
+    let sub = Zone::unsigned("sub.example.test.").with(&["@ MX mail"]);
+    let other = Zone::signed("other.test.").with(&["mail A 192.0.2.3"]);
+    let plain =
+        Zone::unsigned("plain.test.").with(&["@ MX mail", "mail A 192.0.2.66", "_25._tcp.mail TLSA 66"]);
+    World::new(vec![Zone::signed("."), Zone::signed("test."), zone, sub, other, plain])
+}
+
+const QUESTIONS: [(&str, RecordType); 15] = [
+    ("example.test.", MX),
+    ("_25._tcp.mail.example.test.", TLSA),
+    ("_25._tcp.host.example.test.", TLSA),
+    ("mail.example.test.", TLSA),
+    ("ent.example.test.", A),
+    ("none.example.test.", A),
+    ("_25._tcp.none.example.test.", TLSA),
+    ("x.wild.example.test.", A),
+    ("x.wild.example.test.", TLSA),
+    ("alias.example.test.", A),
+    ("to-plain.example.test.", A),
+    ("x.old.example.test.", A),
+    ("sub.example.test.", MX),
+    ("sub.example.test.", DS),
+    ("_25._tcp.mail.plain.test.", TLSA),
+];
+
+/// A small generator (xorshift), so that a run can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap() % sides.max(1)
+    }
+}
+
+/// Records to throw in: genuine ones from elsewhere, signed or not.
+fn strangers(world: &World) -> Vec<Record> {
+    let mut all = Vec::new();
+    for (name, rtype) in QUESTIONS.iter().copied().chain([
+        ("test.", RecordType::DNSKEY),
+        ("plain.test.", DS),
+        ("zzz.", A),
+        ("zzz.plain.test.", A),
+        ("mail.other.test.", A),
+    ]) {
+        let message = world.respond(&n(name), rtype);
+        all.extend(message.answers);
+        all.extend(message.authorities);
+    }
+    all
+}
+
+fn mutate(message: &mut Message, dice: &mut Dice, strangers: &[Record], bytes_too: bool) {
+    for _ in 0..=dice.roll(3) {
+        let section = if dice.roll(2) == 0 { &mut message.answers } else { &mut message.authorities };
+        let len = section.len();
+        match dice.roll(10) {
+            0 if len > 0 => drop(section.remove(dice.roll(len))),
+            1 => section.push(strangers[dice.roll(strangers.len())].clone()),
+            2 if len > 0 => section[dice.roll(len)].name = strangers[dice.roll(strangers.len())].name.clone(),
+            3 if len > 0 => section[dice.roll(len)].ttl = [0, 1, u32::MAX, 1 << 31][dice.roll(4)],
+            4 => section.retain(|r| rrsig_of(r).is_none()),
+            5 => section.clear(),
+            6 => std::mem::swap(&mut message.answers, &mut message.authorities),
+            7 if len > 0 => {
+                let record = &mut section[dice.roll(len)];
+                record.name = [n("_25._tcp.mail.example.test."), n("plain.test."), n("example.test.")]
+                    [dice.roll(3)]
+                .clone();
+            }
+            8 if bytes_too => {}
+            _ => {
+                let codes = [ResponseCode::NoError, ResponseCode::NXDomain, ResponseCode::ServFail];
+                message.metadata.response_code = codes[dice.roll(3)];
+            }
+        }
+    }
+}
+
+/// The message with some bytes changed on the wire, if it can still be read.
+fn damaged(message: &Message, dice: &mut Dice) -> Option<Message> {
+    let mut bytes = message.to_vec().ok()?;
+    for _ in 0..=dice.roll(4) {
+        let at = 12 + dice.roll(bytes.len().saturating_sub(12));
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = match dice.roll(3) {
+                0 => *byte ^ 1 << dice.roll(8),
+                1 => byte.wrapping_add(1),
+                _ => u8::try_from(dice.roll(256)).unwrap(),
+            };
+        }
+    }
+    Message::from_vec(&bytes).ok().filter(|m| m.to_vec().is_ok())
+}
+
+/// One lookup in which some responses are damaged.
+fn attacked(
+    world: &World,
+    validator: &Arc<Validator>,
+    question: (&str, RecordType),
+    dice: &mut Dice,
+    strangers: &[Record],
+) -> Answer {
+    let mut upstream = |name: &Name, rtype: RecordType| {
+        let mut message = world.respond(name, rtype);
+        match dice.roll(4) {
+            0 => mutate(&mut message, dice, strangers, false),
+            1 => {
+                if let Some(bad) = damaged(&message, dice) {
+                    message = bad;
+                }
+            }
+            _ => {}
+        }
+        Ok(message)
+    };
+    drive(validator, NOW, question.0, question.1, &mut upstream).0
+}
+
+#[track_caller]
+fn judge(genuine: &Answer, got: &Answer, insecure_zone: bool, what: &str) {
+    if got.status.is_error() {
+        return;
+    }
+    if insecure_zone && got.status == Status::Insecure {
+        // Nothing protects what is insecure, so anything may stand there; it must not be called secure.
+        return;
+    }
+    assert_eq!((got.status, got.kind), (genuine.status, genuine.kind), "{what}: {:?}", got.reason);
+    let data = |a: &Answer| a.records.iter().map(|r| (r.name.clone(), r.data.clone())).collect::<Vec<_>>();
+    for record in data(got) {
+        assert!(data(genuine).contains(&record), "{what}: {record:?} is not genuine");
+    }
+    assert!(got.ttl_seconds <= 86_400);
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is no option of the product")]
+fn rounds() -> u64 {
+    std::env::var("MTA_MUTATIONS").ok().and_then(|v| v.parse().ok()).unwrap_or(ROUNDS)
+}
+
+fn run(world: &World, label: &str) {
+    let rounds = rounds();
+    let strangers = strangers(world);
+    let mut survived = 0;
+    for question in QUESTIONS {
+        let genuine = ask(world, question.0, question.1);
+        assert!(!genuine.status.is_error(), "{label} {question:?}: {:?}", genuine.reason);
+        for round in 1..=rounds {
+            let mut dice = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let validator = world.validator();
+            let what = format!("{label} {question:?} round {round}");
+            let got = attacked(world, &validator, question, &mut dice, &strangers);
+            judge(&genuine, &got, genuine.status == Status::Insecure, &what);
+            survived += u64::from(!got.status.is_error());
+            // Whatever the attack left in the cache must not spoil a later honest lookup into a wrong verdict.
+            let later = drive(&validator, NOW + 31, question.0, question.1, &mut |name: &Name, t| {
+                Ok(world.respond(name, t))
+            })
+            .0;
+            judge(&genuine, &later, genuine.status == Status::Insecure, &format!("{what}, afterwards"));
+        }
+    }
+    let total = rounds * QUESTIONS.len() as u64;
+    assert!(
+        survived > total / 20 && survived < total,
+        "{label}: {survived} of {total}: the mutations are too weak or too strong"
+    );
+}
+
+#[test]
+fn damaged_responses_never_downgrade_nsec() {
+    run(&world(None), "NSEC");
+}
+
+#[test]
+fn damaged_responses_never_downgrade_nsec3() {
+    run(&world(Some(false)), "NSEC3");
+}
+
+#[test]
+fn damaged_responses_never_downgrade_opt_out() {
+    run(&world(Some(true)), "opt-out");
+}
