@@ -159,6 +159,11 @@ impl Mailbox {
         Ok(Self { local_part: local_part.to_owned(), host: host.into() })
     }
 
+    /// The postmaster of a domain, who always exists (RFC 5321 4.5.1).
+    pub fn postmaster(domain: Domain) -> Self {
+        Self { local_part: "postmaster".to_owned(), host: Host::Domain(domain) }
+    }
+
     /// The local-part, unquoted.
     pub fn local_part(&self) -> &str {
         &self.local_part

@@ -2,3 +2,4 @@
 //! `outbound::tls_policy`, not here.
 
 pub mod client;
+pub mod server;

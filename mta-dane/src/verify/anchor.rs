@@ -65,9 +65,10 @@ fn anchors<'a>(records: &[&'a TlsaRecord], issuers: &[(usize, Certificate<'a>)])
             Selector::Cert => Certificate::parse(&record.data).ok(),
             _ => None,
         };
+        // A key that the chain holds as a certificate is judged as that certificate, with its constraints (RFC 7671 5.2.3).
         let known = |anchor: &Anchor<'_>| match certificate {
             Some(certificate) => anchor.certificate.is_some_and(|known| known.der == certificate.der),
-            None => false,
+            None => anchor.spki == record.data,
         };
         if found.iter().any(known) {
             continue;

@@ -88,7 +88,10 @@ pub(crate) fn domain(input: &str) -> IResult<&str, Domain> {
         let numeric_end =
             text.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
         let well_formed = text.len() <= MAX_DOMAIN_OCTETS && text.split('.').all(is_label) && !numeric_end;
-        well_formed.then(|| Domain(text.to_lowercase()))
+        let lower = text.to_lowercase();
+        // The Kelvin sign is a letter of its own that becomes an ASCII k: no name may become ours in that way.
+        let disguised = lower.is_ascii() && !text.is_ascii();
+        (well_formed && !disguised).then_some(Domain(lower))
     })
     .parse(input)
 }

@@ -1,0 +1,374 @@
+//! The driver of one session: reads, writes, asks, and does what the session says.
+//!
+//! What it does: one loop over `Session::poll`. What it does not: no protocol and no policy. Only the plain read is
+//! raced against the clock and the wish to stop; writes carry their own deadline; the queue's commit is never raced.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::future::{or, poll_once};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_rustls::TlsAcceptor;
+use mta_queue::Queue;
+use mta_smtp::address::ReversePath;
+use mta_smtp::envelope::Envelope;
+use mta_smtp::reply::Reply;
+use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
+
+use crate::inbound::Settings;
+use crate::inbound::receive::{Receiving, Source, refusal};
+use crate::log::Line;
+use crate::net::{Stream, within, write_all};
+use crate::stop::Stop;
+
+/// What is read in one piece while commands come.
+const COMMAND_BUFFER_OCTETS: usize = 2 * 1024;
+
+/// What is read in one piece while content comes; given back afterwards.
+const CONTENT_BUFFER_OCTETS: usize = 16 * 1024;
+
+/// After the last reply we read on for so long, so that the client reads it before the system resets the connection.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// And for so many octets.
+const LINGER_OCTETS: usize = 64 * 1024;
+
+/// How many recipients a log line names.
+const LOGGED_RECIPIENTS: usize = 5;
+
+/// One connection and its session.
+pub(super) struct Driver {
+    /// Absent only while the TLS handshake has it.
+    stream: Option<Stream>,
+    session: Session,
+    settings: Arc<Settings>,
+    queue: Queue,
+    source: Source,
+    stop: Stop,
+    /// The session knows that we want to stop.
+    stopping: bool,
+    buffer: Vec<u8>,
+    /// Who is told of failures, in the transaction that is open; for the log.
+    reverse_path: Option<ReversePath>,
+    receiving: Option<Receiving>,
+    /// When this is over.
+    finished: bool,
+}
+
+/// What a wait ended with.
+enum Event {
+    Read(io::Result<usize>),
+    Time,
+    Stop,
+}
+
+impl Driver {
+    pub(super) fn new(
+        stream: Stream,
+        client: IpAddr,
+        settings: Arc<Settings>,
+        queue: Queue,
+        stop: Stop,
+    ) -> Self {
+        let source = Source { client, trusted: settings.may_relay(client) };
+        Self {
+            stream: Some(stream),
+            session: Session::new(Instant::now(), Arc::clone(&settings.session), None),
+            settings,
+            queue,
+            source,
+            stop,
+            stopping: false,
+            buffer: Vec::new(),
+            reverse_path: None,
+            receiving: None,
+            finished: false,
+        }
+    }
+
+    /// Serves the client to the end of the session.
+    ///
+    /// # Errors
+    /// What ended the connection early.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        while !self.finished {
+            match self.session.poll() {
+                Output::Send(bytes) => self.send(&bytes).await?,
+                Output::Ask(question) => {
+                    let verdict = self.decide(question).await?;
+                    self.session.handle(Instant::now(), Input::Verdict(verdict));
+                }
+                Output::StartTls => self.start_tls().await?,
+                Output::Content(bytes) => {
+                    if let Some(receiving) = self.receiving.take() {
+                        self.receiving = Some(receiving.write(bytes).await);
+                    }
+                }
+                Output::ContentRefused(reply) => {
+                    let refused = self.receiving.take();
+                    self.log_message("rejected", refused.as_ref(), None, &reply);
+                }
+                Output::Refused(reply) => self.log_refusal(&reply),
+                Output::Close => self.close().await,
+                Output::Wait { until } => self.wait(until).await,
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self) -> io::Result<&mut Stream> {
+        self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let time = self.settings.options.write_timeout;
+        write_all(self.stream()?, bytes, time).await
+    }
+
+    /// Waits for input, the deadline or the wish to stop, and tells the session.
+    async fn wait(&mut self, until: Instant) {
+        let event = self.event(until).await;
+        let now = Instant::now();
+        match event {
+            Event::Read(Ok(octets)) if octets > 0 => {
+                let bytes = self.buffer.get(..octets).unwrap_or_default();
+                self.session.handle(now, Input::Bytes(bytes));
+            }
+            Event::Read(_) => self.session.handle(now, Input::Eof),
+            Event::Time => self.session.handle(now, Input::Tick),
+            Event::Stop => {
+                self.stopping = true;
+                self.session.handle(now, Input::Shutdown);
+            }
+        }
+    }
+
+    async fn event(&mut self, until: Instant) -> Event {
+        self.size_buffer();
+        let Some(stream) = self.stream.as_mut() else {
+            return Event::Read(Ok(0));
+        };
+        let read = async { Event::Read(stream.read(&mut self.buffer).await) };
+        let time = async {
+            Timer::at(until).await;
+            Event::Time
+        };
+        if self.stopping {
+            return or(read, time).await;
+        }
+        let stop = async {
+            self.stop.wait().await;
+            Event::Stop
+        };
+        or(stop, or(read, time)).await
+    }
+
+    /// A small buffer for commands, a larger one for content.
+    fn size_buffer(&mut self) {
+        let wanted =
+            if self.session.is_taking_content() { CONTENT_BUFFER_OCTETS } else { COMMAND_BUFFER_OCTETS };
+        if self.buffer.len() != wanted {
+            self.buffer = vec![0; wanted];
+        }
+    }
+
+    /// Answers the session's question.
+    async fn decide(&mut self, question: Question) -> io::Result<Verdict> {
+        Ok(match question {
+            Question::Connect => {
+                self.hear_early_talker().await;
+                Verdict::Accept
+            }
+            Question::Helo { .. } => Verdict::Accept,
+            Question::Mail { reverse_path, parameters } => {
+                self.reverse_path = Some(reverse_path);
+                self.check_space(parameters.size_bytes.unwrap_or_default())
+            }
+            Question::Rcpt { path, .. } => match self.settings.recipient(self.source.client, &path).refusal()
+            {
+                None => Verdict::Accept,
+                Some(reply) => {
+                    ::log::info!("{}", self.line("recipient-refused", &reply).with("rcpt", &path));
+                    Verdict::Reply(reply)
+                }
+            },
+            Question::Data { envelope } => {
+                let hostname = &self.settings.options.hostname;
+                let receiving =
+                    Receiving::begin(&self.queue, envelope, &self.session, &self.source, hostname);
+                self.receiving = Some(receiving);
+                Verdict::Accept
+            }
+            Question::ContentEnd { size_octets } => self.commit(size_octets).await,
+        })
+    }
+
+    /// What a client sends before the greeting goes to the session, which then refuses it.
+    async fn hear_early_talker(&mut self) {
+        let time = if self.source.trusted { Duration::ZERO } else { self.settings.options.greeting_wait };
+        self.size_buffer();
+        let Some(stream) = self.stream.as_mut() else {
+            return;
+        };
+        let read = stream.read(&mut self.buffer);
+        let heard =
+            if time.is_zero() { poll_once(read).await } else { within(time, read).await.ok().map(Ok) };
+        if let Some(Ok(octets)) = heard
+            && let Some(bytes) = self.buffer.get(..octets)
+            && !bytes.is_empty()
+        {
+            self.session.handle(Instant::now(), Input::Bytes(bytes));
+        }
+    }
+
+    fn check_space(&self, size_octets: u64) -> Verdict {
+        match self.queue.check_space(size_octets) {
+            Ok(()) => Verdict::Accept,
+            Err(error) => {
+                let reply = refusal(&error);
+                ::log::warn!("{}", self.line("mail-refused", &reply).with("reason", error));
+                Verdict::Reply(reply)
+            }
+        }
+    }
+
+    /// Takes responsibility for the message, or says why not. Never raced: what is committed is answered.
+    async fn commit(&mut self, size_octets: u64) -> Verdict {
+        let Some(receiving) = self.receiving.take() else {
+            return Verdict::Reply(Reply::with_status(451, (4, 3, 0), "no message"));
+        };
+        let line = self.message_line("accepted", &receiving).with("size", size_octets);
+        let received = receiving.commit().await;
+        match &received.result {
+            Ok(()) => ::log::info!("{}", line.with("status", "queued")),
+            Err(error) => {
+                ::log::error!(
+                    "{}",
+                    line.with("status", "deferred").with("reply", &received.reply).with("reason", error)
+                );
+            }
+        }
+        Verdict::Reply(received.reply)
+    }
+
+    /// Does the handshake. A client that fails it is gone; nothing of the session before lives on.
+    async fn start_tls(&mut self) -> io::Result<()> {
+        let (Some(Stream::Plain(stream)), Some(config)) = (self.stream.take(), &self.settings.tls) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let acceptor = TlsAcceptor::from(Arc::clone(config));
+        let time = self.settings.options.limits.tls_timeout;
+        let stream = match within(time, acceptor.accept(stream)).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let line = Line::new("tls-failed").with("client", self.source.client);
+                ::log::info!("{}", line.with_some("helo", self.session.client_name()).with("reason", error));
+                self.finished = true;
+                return Ok(());
+            }
+        };
+        let tls = tls_info(stream.get_ref().1);
+        self.stream = Some(Stream::Tls(Box::new(stream)));
+        self.session.handle(Instant::now(), Input::TlsStarted(tls));
+        Ok(())
+    }
+
+    /// Ends the connection so that the client can read our last reply.
+    async fn close(&mut self) {
+        self.finished = true;
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let read_on = async {
+            if let Stream::Tls(_) = stream {
+                stream.close().await?; // close_notify
+            }
+            stream.shutdown();
+            let mut left = LINGER_OCTETS;
+            while left > 0 {
+                match stream.read(&mut self.buffer).await? {
+                    0 => break,
+                    octets => left = left.saturating_sub(octets),
+                }
+            }
+            Ok(())
+        };
+        // Whatever goes wrong here, the session is over.
+        let _ = within(LINGER, read_on).await;
+    }
+
+    /// The beginning of a log line about this session.
+    fn line(&self, event: &'static str, reply: &Reply) -> Line {
+        Line::new(event)
+            .with("client", self.source.client)
+            .with_some("helo", self.session.client_name())
+            .with_some("mailfrom", self.reverse_path.as_ref())
+            .with("status", "refused")
+            .with("reply", reply)
+    }
+
+    fn log_refusal(&self, reply: &Reply) {
+        ::log::info!("{}", self.line("refused", reply));
+    }
+
+    fn log_message(
+        &self,
+        event: &'static str,
+        message: Option<&Receiving>,
+        size_octets: Option<u64>,
+        reply: &Reply,
+    ) {
+        let Some(message) = message else {
+            return self.log_refusal(reply);
+        };
+        let line = self.message_line(event, message).with_some("size", size_octets);
+        ::log::info!("{}", line.with("status", "refused").with("reply", reply));
+    }
+
+    /// The beginning of a log line about a message.
+    fn message_line(&self, event: &'static str, message: &Receiving) -> Line {
+        let envelope = message.envelope();
+        Line::new(event)
+            .with("qid", message.id())
+            .with("client", self.source.client)
+            .with_some("helo", self.session.client_name())
+            .with("mailfrom", &envelope.reverse_path)
+            .with("rcpt", recipients(envelope))
+            .with("nrcpt", envelope.recipients.len())
+            .with("tls", self.session.tls().map_or("none", |tls| tls.version.as_str()))
+    }
+}
+
+/// The first recipients, for the log.
+fn recipients(envelope: &Envelope) -> String {
+    let named = envelope
+        .recipients
+        .iter()
+        .take(LOGGED_RECIPIENTS)
+        .map(|recipient| format!("<{}>", recipient.mailbox));
+    let mut text = named.collect::<Vec<_>>().join(",");
+    if envelope.recipients.len() > LOGGED_RECIPIENTS {
+        text.push_str(",...");
+    }
+    text
+}
+
+/// What was agreed on, in the names of the IANA registries.
+fn tls_info(connection: &rustls::ServerConnection) -> TlsInfo {
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLS",
+    };
+    let cipher =
+        connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str().map(str::to_owned));
+    TlsInfo {
+        version: version.to_owned(),
+        // rustls marks the suites of TLS 1.3 in its own way.
+        cipher: cipher.unwrap_or_default().replacen("TLS13_", "TLS_", 1),
+        sni: connection.server_name().map(str::to_owned),
+    }
+}

@@ -1,0 +1,20 @@
+//! Mail coming in by SMTP: the driver of `mta_smtp::server::Session`, its policy, and the way into the queue.
+//!
+//! The life of a connection: `server` accepts it within the bounds on connections and gives it a task; `driver` does
+//! what the session says, a loop of one screen; `policy` answers the session's questions about clients and recipients;
+//! `receive` streams the content into the queue, behind our trace line (`trace`), and answers 250 only after the
+//! queue's commit. What this module does not: it never looks into a message, and it knows no protocol rule.
+//!
+//! Everything that a reload changes is in `Settings`; open sessions keep those they began with.
+
+mod driver;
+mod options;
+mod policy;
+mod receive;
+mod server;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use options::{Options, Settings};
+pub use server::Server;

@@ -1,0 +1,98 @@
+//! What can be set about mail coming in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mta_smtp::address::{Domain, Mailbox};
+use mta_smtp::extension::Extensions;
+use mta_smtp::server::{Limits, Options as SessionOptions};
+use rustls::ServerConfig;
+
+use crate::account::Accounts;
+use crate::config::Network;
+
+/// The options of the relay service.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name we give ourselves.
+    pub hostname: Domain,
+    /// Who receives what is sent to `<Postmaster>` without a domain; unset is the postmaster of the host name, and
+    /// where that is no domain of ours, of the first of our domains.
+    pub postmaster: Option<Mailbox>,
+    /// Clients that may send to any domain. Everybody else reaches our own domains only. Loopback.
+    pub relay_networks: Vec<Network>,
+    /// The largest message taken, in octets; 0 is no limit. 35 000 000.
+    pub message_size_limit: u64,
+    /// The bounds of one session.
+    pub limits: Limits,
+    /// Connections at a time. 500.
+    pub sessions: usize,
+    /// Connections at a time from one client; an IPv6 client counts by its /64. 100.
+    pub sessions_per_client: usize,
+    /// How long a client may leave a reply unread. 1 minute.
+    pub write_timeout: Duration,
+    /// How long the greeting waits for clients that speak before it, which are then refused. Clients in the relay
+    /// networks do not wait. 0.
+    pub greeting_wait: Duration,
+}
+
+impl Options {
+    /// The defaults, for a host of this name.
+    pub fn new(hostname: Domain) -> Self {
+        Self {
+            hostname,
+            postmaster: None,
+            relay_networks: ["127.0.0.0/8", "::1/128"]
+                .iter()
+                .filter_map(|network| Network::parse(network).ok())
+                .collect(),
+            message_size_limit: 35_000_000,
+            limits: Limits::default(),
+            sessions: 500,
+            sessions_per_client: 100,
+            write_timeout: Duration::from_secs(60),
+            greeting_wait: Duration::ZERO,
+        }
+    }
+}
+
+/// Everything a session is made with. A reload makes new ones for the sessions that follow.
+#[derive(Debug)]
+pub struct Settings {
+    pub(super) options: Options,
+    pub(super) session: Arc<SessionOptions>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+}
+
+impl Settings {
+    /// Settings from the options, our domains, and TLS if it is to be offered.
+    pub fn new(options: Options, accounts: Arc<Accounts>, tls: Option<Arc<ServerConfig>>) -> Arc<Self> {
+        let extensions = Extensions {
+            starttls: tls.is_some(),
+            size_limit: options.message_size_limit,
+            ..Extensions::default()
+        };
+        let session = Arc::new(SessionOptions {
+            hostname: options.hostname.clone(),
+            postmaster: postmaster(&options, &accounts),
+            extensions,
+            limits: options.limits.clone(),
+        });
+        Arc::new(Self { options, session, accounts, tls })
+    }
+}
+
+/// Who is meant by `<Postmaster>`.
+fn postmaster(options: &Options, accounts: &Accounts) -> Mailbox {
+    let configured = options.postmaster.clone();
+    configured.unwrap_or_else(|| {
+        let own = accounts.domains().min();
+        let domain = if accounts.is_local(&options.hostname) {
+            &options.hostname
+        } else {
+            own.unwrap_or(&options.hostname)
+        };
+        Mailbox::postmaster(domain.clone())
+    })
+}

@@ -1,0 +1,83 @@
+//! The trace line that each accepted message gets in front (RFC 5321 4.4).
+
+use std::net::IpAddr;
+
+use mta_smtp::address::{Domain, Host, Mailbox};
+use mta_smtp::server::TlsInfo;
+
+/// What the trace line tells.
+#[derive(Debug, Clone)]
+pub(super) struct Trace<'a> {
+    /// The name the client gave itself.
+    pub(super) client_name: &'a str,
+    /// The client's address.
+    pub(super) client: IpAddr,
+    /// Our name.
+    pub(super) hostname: &'a Domain,
+    /// `SMTP`, `ESMTP` or `ESMTPS`.
+    pub(super) protocol: &'a str,
+    /// TLS, if it is active.
+    pub(super) tls: Option<&'a TlsInfo>,
+    /// The queue id.
+    pub(super) id: &'a str,
+    /// The recipient, where there is only one: with more, each would learn of the others (RFC 5321 7.2).
+    pub(super) recipient: Option<&'a Mailbox>,
+    /// The time, as RFC 5322 3.3 writes it.
+    pub(super) date: &'a str,
+}
+
+impl Trace<'_> {
+    /// The `Received:` field with its line ends.
+    pub(super) fn field(&self) -> String {
+        let address = Host::Literal(self.client);
+        let (name, comment) = match Host::parse(self.client_name) {
+            Ok(name) => (name.to_string(), String::new()),
+            // What is no domain goes where the grammar allows any text; the session let only name characters in.
+            Err(_) => (address.to_string(), format!(" (HELO {})", self.client_name)),
+        };
+        let tls = self.tls.map(|tls| format!("\r\n\t(using {} with cipher {})", tls.version, tls.cipher));
+        let recipient = self.recipient.map(|mailbox| format!("\r\n\tfor <{mailbox}>"));
+        format!(
+            "Received: from {name} ({address}){comment}{tls}\r\n\tby {host} with {protocol} id {id}{recipient};\r\n\t{date}\r\n",
+            tls = tls.unwrap_or_default(),
+            host = self.hostname,
+            protocol = self.protocol,
+            id = self.id,
+            recipient = recipient.unwrap_or_default(),
+            date = self.date,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_by_rfc5321_4_4() {
+        let hostname = Domain::parse("mx.example").expect("a domain");
+        let recipient = Mailbox::parse("\"a b\"@c.example").expect("a mailbox");
+        let tls =
+            TlsInfo { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_256_GCM_SHA384".to_owned(), sni: None };
+        let mut trace = Trace {
+            client_name: "client.example",
+            client: "192.0.2.1".parse().expect("an address"),
+            hostname: &hostname,
+            protocol: "ESMTPS",
+            tls: Some(&tls),
+            id: "abc",
+            recipient: Some(&recipient),
+            date: "Mon, 23 Nov 2026 22:03:48 +0000",
+        };
+        assert_eq!(
+            trace.field(),
+            "Received: from client.example ([192.0.2.1])\r\n\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)\r\n\tby \
+             mx.example with ESMTPS id abc\r\n\tfor <\"a b\"@c.example>;\r\n\tMon, 23 Nov 2026 22:03:48 +0000\r\n"
+        );
+        (trace.client_name, trace.client, trace.tls, trace.recipient) =
+            ("my_host", "2001:db8::1".parse().expect("an address"), None, None);
+        assert!(trace.field().starts_with(
+            "Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1]) (HELO my_host)\r\n\tby mx.example with ESMTPS id abc;\r\n"
+        ));
+    }
+}
