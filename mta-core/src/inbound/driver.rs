@@ -242,6 +242,7 @@ impl Driver {
         };
         let line = self.message_line("accepted", &receiving).with("size", size_octets);
         let received = receiving.commit().await;
+        self.reverse_path = None;
         match &received.result {
             Ok(()) => ::log::info!("{}", line.with("status", "queued")),
             Err(error) => {

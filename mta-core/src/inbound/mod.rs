@@ -12,8 +12,6 @@ mod options;
 mod policy;
 mod receive;
 mod server;
-#[cfg(test)]
-mod tests;
 mod trace;
 
 pub use options::{Options, Settings};

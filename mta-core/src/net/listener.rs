@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use crate::log::Line;
 use async_io::{Async, Timer};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -88,7 +89,8 @@ impl Listener {
             if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
                 continue;
             }
-            log::error!("event=accept-failed address={} reason={:?}", self.address, error.to_string());
+            let line = Line::new("accept-failed").with("address", self.address);
+            ::log::error!("{}", line.with("reason", error));
             Timer::after(PAUSE).await;
         }
     }

@@ -40,9 +40,14 @@ fn options() -> Options {
     }
 }
 
+/// A time to begin at.
+fn some_time() -> Instant {
+    Instant::now()
+}
+
 impl Client {
     fn new(options: Options) -> Self {
-        let now = Instant::now();
+        let now = some_time();
         let mut client = Self {
             session: Session::new(now, Arc::new(options), None),
             now,
@@ -245,10 +250,11 @@ fn what_comes_too_early_ends_the_session() {
 
 #[test]
 fn who_speaks_before_the_greeting_is_not_served() {
-    let mut session = Session::new(Instant::now(), Arc::new(options()), None);
+    let now = some_time();
+    let mut session = Session::new(now, Arc::new(options()), None);
     assert_eq!(session.poll(), Output::Ask(Question::Connect));
-    session.handle(Instant::now(), Input::Bytes(b"EHLO x\r\n"));
-    session.handle(Instant::now(), Input::Verdict(Verdict::Accept));
+    session.handle(now, Input::Bytes(b"EHLO x\r\n"));
+    session.handle(now, Input::Verdict(Verdict::Accept));
     assert!(matches!(session.poll(), Output::Refused(_)));
     assert!(matches!(session.poll(), Output::Send(bytes) if bytes.starts_with(b"554 5.5.0")));
     assert_eq!(session.poll(), Output::Close);
