@@ -7,6 +7,7 @@
 //! Nothing here opens a socket, changes a user or starts anything: a wrong configuration is found before anything runs.
 //! It does not know the other modules' option structs either; `apply` maps these values into theirs.
 
+mod apply;
 mod check;
 mod error;
 mod load;
@@ -21,6 +22,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::apply::Applied;
 pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::types::{
     DaneMode, DnsMode, DnsServer, DomainName, DomainPattern, HostPort, LogLevel, LogTarget, MailAddress,
