@@ -179,7 +179,8 @@ impl<'a> Certificate<'a> {
             spki: spki.whole,
             tail: fields.0,
             algorithm: algorithm.content,
-            signature: signature.content.get(1..).unwrap_or_default(),
+            // A signature with unused bits is none; it stays empty and holds for nothing.
+            signature: signature.content.strip_prefix(&[0]).unwrap_or_default(),
         })
     }
 

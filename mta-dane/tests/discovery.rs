@@ -1,5 +1,6 @@
 //! The walk from a next-hop to its hosts' policies: rows A, B, C, D, I and K of the requirement matrix. Each scenario starts
 //! from a happy world and changes one thing. Answers are handed over in every order the walk allows.
+#![allow(clippy::unwrap_used, clippy::type_complexity)]
 
 use std::collections::HashMap;
 use std::net::IpAddr;

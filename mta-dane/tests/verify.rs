@@ -1,4 +1,5 @@
 //! DANE-EE(3) and DANE-TA(2) against chains made for the purpose: rows E, G, H and I7 to I10 of the requirement matrix.
+#![allow(clippy::unwrap_used, clippy::type_complexity)]
 
 mod common;
 
@@ -106,6 +107,11 @@ fn h1_never_the_leaf() {
         refuses(&[alone.record(2, selector, 1)], &[&alone]);
         refuses(&[alone.record(2, selector, 1)], &[&alone, &alone]);
     }
+    refuses(&[alone.record(2, 0, 0)], &[&alone]);
+    // "2 1 0" is no match of the leaf but a key that must have signed the topmost certificate (RFC 7671 5.2.3), and it did:
+    // OpenSSL draws the line in the same place.
+    let judgement = check(&[alone.record(2, 1, 0)], &[&alone]);
+    assert_eq!(judgement.matched().unwrap().anchor, Some(AnchorSource::BareKey));
 }
 
 /// H2, RFC 6698 2.1.1: what is wrong below the anchor, and how it is called.

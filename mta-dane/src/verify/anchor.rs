@@ -30,7 +30,7 @@ pub(super) fn judge(
         .filter(|(_, der)| *der != leaf_der)
         .filter_map(|(index, der)| Some((index + 1, Certificate::parse(der).ok()?)))
         .collect();
-    let anchors = anchors(records, &issuers);
+    let anchors = anchors(records, &issuers, &leaf);
     if anchors.is_empty() {
         return Err(Mismatch::NothingMatches { only_dane_ee: false });
     }
@@ -51,7 +51,12 @@ pub(super) fn judge(
 }
 
 /// The issuers named by the records: certificates of the chain first, then those in the records themselves, then bare keys.
-fn anchors<'a>(records: &[&'a TlsaRecord], issuers: &[(usize, Certificate<'a>)]) -> Vec<Anchor<'a>> {
+/// The server's own certificate is never among them (H1a), sent twice or carried by a record.
+fn anchors<'a>(
+    records: &[&'a TlsaRecord],
+    issuers: &[(usize, Certificate<'a>)],
+    leaf: &Certificate<'_>,
+) -> Vec<Anchor<'a>> {
     let mut found = Vec::new();
     for (position, certificate) in issuers {
         if let Some(record) = records.iter().find(|record| matches(record, certificate.der, certificate.spki))
@@ -70,7 +75,8 @@ fn anchors<'a>(records: &[&'a TlsaRecord], issuers: &[(usize, Certificate<'a>)])
             Some(certificate) => anchor.certificate.is_some_and(|known| known.der == certificate.der),
             None => anchor.spki == record.data,
         };
-        if found.iter().any(known) {
+        let is_leaf = certificate.is_some_and(|certificate| certificate.der == leaf.der);
+        if is_leaf || found.iter().any(known) {
             continue;
         }
         match certificate {

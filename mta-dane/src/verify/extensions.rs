@@ -64,14 +64,16 @@ impl<'a> Extensions<'a> {
         if fields.is_empty() { Ok(()) } else { Err(FIELD) }
     }
 
-    /// Whether the certificate may issue others. Without basic constraints only a key usage that says so, or the old form of
-    /// a root (version 1, self-issued), makes an authority; that is OpenSSL's reading.
-    pub(super) fn may_issue(&self, certificate: &Certificate<'_>) -> bool {
+    /// Whether the certificate may issue others: basic constraints say so and key usage, if stated, agrees
+    /// (RFC 5280 6.1.4). At the top of the path, which the record vouches for, key usage alone is enough, and so is the old form of
+    /// a root (version 1, self-issued): OpenSSL draws the same line.
+    pub(super) fn may_issue(&self, certificate: &Certificate<'_>, top: bool) -> bool {
         let signs = self.key_usage.map(|bits| bits & KEY_CERT_SIGN != 0);
         match (self.ca, signs) {
             (_, Some(false)) | (Some(false), _) => false,
-            (Some(true), _) | (None, Some(true)) => true,
-            (None, None) => certificate.version == 1 && certificate.is_self_issued(),
+            (Some(true), _) => true,
+            (None, Some(true)) => top,
+            (None, None) => top && certificate.version == 1 && certificate.is_self_issued(),
         }
     }
 

@@ -158,7 +158,7 @@ fn check_path(path: &[Certificate<'_>], anchor: &Anchor<'_>, now: i64) -> Result
             }
             continue;
         }
-        if !extensions.may_issue(certificate) {
+        if !extensions.may_issue(certificate, position + 1 == whole.len()) {
             return Err(Mismatch::NotACertificateAuthority { subject: subject() });
         }
         if extensions.path_length.is_some_and(|most| below > most) {

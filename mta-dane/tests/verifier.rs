@@ -1,0 +1,239 @@
+//! The rustls verifiers in real handshakes, in memory, for TLS 1.2 and 1.3: rows F5, F8, G5, G6 of the requirement matrix.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::*;
+use mta_dane::failure::Mismatch;
+use mta_dane::policy::Authenticate;
+use mta_dane::reference::{ReferenceId, a_labels};
+use mta_dane::tlsa::TlsaRecord;
+use mta_dane::verifier::{DaneVerifier, UnauthenticatedVerifier, client_config};
+use mta_dane::verify::Verdict;
+use rcgen::KeyPair;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    ClientConnection, Error, HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion,
+};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+
+#[derive(Debug)]
+struct At(i64);
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0 as u64)))
+    }
+}
+
+#[derive(Debug)]
+struct Serve(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Serve {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// A server that presents these certificates and signs with this key, which need not be theirs.
+fn server(certs: &[&Cert], key: &KeyPair, version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = ring::sign::any_supported_type(&key).unwrap();
+    let certified = Arc::new(CertifiedKey::new(chain(certs), key));
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Serve(certified)));
+    Arc::new(config)
+}
+
+fn demand(records: Vec<TlsaRecord>) -> Authenticate {
+    Authenticate {
+        base_domain: a_labels(HOST).unwrap(),
+        records,
+        unusable: Vec::new(),
+        reference_ids: vec![ReferenceId::parse(HOST).unwrap()],
+        host_only: false,
+    }
+}
+
+/// A handshake and one byte each way; how the handshake was done, or the client's error.
+fn handshake(
+    server: &Arc<ServerConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<HandshakeKind, Error> {
+    let mut config = client_config(provider(), verifier).unwrap();
+    config.time_provider = Arc::new(At(NOW));
+    connect(server, &Arc::new(config))
+}
+
+fn connect(server: &Arc<ServerConfig>, config: &Arc<rustls::ClientConfig>) -> Result<HandshakeKind, Error> {
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+    client.writer().write_all(b"c").unwrap();
+    server.writer().write_all(b"s").unwrap();
+    for _ in 0..8 {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        let mut wire = wire.as_slice();
+        while !wire.is_empty() {
+            server.read_tls(&mut wire).unwrap();
+            // The server's complaint is not the point; the client's is.
+            let _ = server.process_new_packets();
+        }
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        let mut wire = wire.as_slice();
+        while !wire.is_empty() {
+            client.read_tls(&mut wire).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    let mut byte = [0];
+    client.reader().read_exact(&mut byte).unwrap();
+    assert_eq!((client.is_handshaking(), byte), (false, *b"s"));
+    Ok(client.handshake_kind().unwrap())
+}
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// F5, G5: matching records pass in both versions; the verifier keeps the judgement.
+#[test]
+fn f5_matching_records_pass() {
+    let f = family();
+    for version in VERSIONS {
+        let server = server(&[&f.leaf, &f.middle, &f.root], &f.leaf.key, version);
+        for (record, depth) in
+            [(f.leaf.record(3, 1, 1), 0), (f.middle.record(2, 0, 1), 1), (f.root.record(2, 1, 2), 2)]
+        {
+            let verifier = DaneVerifier::new(&demand(vec![record]), &provider());
+            assert!(verifier.judgement().is_none());
+            assert_eq!(handshake(&server, verifier.clone()), Ok(HandshakeKind::Full));
+            assert_eq!(verifier.judgement().unwrap().matched().unwrap().depth, depth);
+        }
+    }
+}
+
+/// F2, J1: no match ends the handshake, and the judgement says why and what was seen.
+#[test]
+fn f2_mismatch_ends_the_handshake() {
+    let f = family();
+    for version in VERSIONS {
+        let server = server(&[&f.leaf, &f.middle], &f.leaf.key, version);
+        let verifier = DaneVerifier::new(&demand(vec![f.middle.record(3, 1, 1)]), &provider());
+        assert!(handshake(&server, verifier.clone()).is_err());
+        let judgement = verifier.judgement().unwrap();
+        assert_eq!(judgement.verdict, Verdict::NoMatch(Mismatch::NothingMatches { only_dane_ee: true }));
+        assert_eq!(judgement.seen.len(), 2);
+        let verifier = DaneVerifier::new(&demand(Vec::new()), &provider());
+        assert!(handshake(&server, verifier).is_err(), "no records authenticate nobody");
+    }
+}
+
+/// G5: a certificate whose key the server does not hold is worth nothing, matching or not, under every verifier.
+#[test]
+fn g5_possession_is_proved() {
+    let f = family();
+    let odd = Spec::leaf(HOST).with(|s| s.version = 1).self_signed();
+    for version in VERSIONS {
+        for leaf in [&f.leaf, &odd] {
+            let server = server(&[leaf], &new_key(), version);
+            let verifier = DaneVerifier::new(&demand(vec![leaf.record(3, 1, 1)]), &provider());
+            assert!(handshake(&server, verifier).is_err());
+            assert!(handshake(&server, UnauthenticatedVerifier::new(&provider())).is_err());
+        }
+    }
+}
+
+/// G6: leaves that a certificate library refuses to read still pass for DANE-EE(3), and without authentication.
+#[test]
+fn g6_odd_leaves_pass() {
+    let cases: [fn(&mut Spec); 5] = [
+        |s| s.version = 1,
+        |s| s.unknown_critical = true,
+        |s| s.raw_san = Some(vec![0x30, 0x7f, 0x82]),
+        |s| (s.subject, s.not_after) = (name(""), NOW - DAY),
+        |s| s.ca = Some(true),
+    ];
+    for version in VERSIONS {
+        for change in cases {
+            let leaf = Spec::leaf(HOST).with(change).self_signed();
+            let server = server(&[&leaf], &leaf.key, version);
+            let verifier = DaneVerifier::new(&demand(vec![leaf.record(3, 1, 1)]), &provider());
+            assert_eq!(handshake(&server, verifier), Ok(HandshakeKind::Full));
+            let verifier = UnauthenticatedVerifier::new(&provider());
+            assert_eq!(handshake(&server, verifier.clone()), Ok(HandshakeKind::Full));
+            assert_eq!(verifier.seen().unwrap()[0].cert_sha256, mta_dane::matching::sha256_hex(&leaf.der));
+        }
+    }
+}
+
+/// Other key types than the default: P-384 and Ed25519.
+#[test]
+fn other_key_types() {
+    for algorithm in [&rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+        let key = Arc::new(KeyPair::generate_for(algorithm).unwrap());
+        let issuer = Spec::ca("root").self_signed();
+        let leaf = Spec::leaf(HOST).build(&issuer.subject, &issuer.key, &key);
+        for version in VERSIONS {
+            let server = server(&[&leaf, &issuer], &key, version);
+            for record in [leaf.record(3, 1, 1), issuer.record(2, 1, 1)] {
+                let verifier = DaneVerifier::new(&demand(vec![record]), &provider());
+                assert_eq!(handshake(&server, verifier), Ok(HandshakeKind::Full));
+            }
+        }
+    }
+}
+
+/// F8: no session is resumed, which would skip the verifier; not even with one configuration used twice.
+#[test]
+fn f8_no_resumption() {
+    let f = family();
+    for version in VERSIONS {
+        let server = server(&[&f.leaf], &f.leaf.key, version);
+        let verifier = DaneVerifier::new(&demand(vec![f.leaf.record(3, 1, 1)]), &provider());
+        let mut config = client_config(provider(), verifier).unwrap();
+        config.time_provider = Arc::new(At(NOW));
+        let config = Arc::new(config);
+        for _ in 0..3 {
+            assert_eq!(connect(&server, &config), Ok(HandshakeKind::Full));
+        }
+        // The control: with resumption on, the same server resumes.
+        let mut careless = rustls::ClientConfig::clone(&config);
+        careless.resumption = rustls::client::Resumption::default();
+        let careless = Arc::new(careless);
+        let kinds: Vec<_> = (0..3).map(|_| connect(&server, &careless).unwrap()).collect();
+        assert!(kinds.contains(&HandshakeKind::Resumed), "{kinds:?}");
+    }
+}
+
+/// H2: the time that counts for DANE-TA(2) is the handshake's.
+#[test]
+fn h2_time_is_an_argument() {
+    let f = family();
+    let server = server(&[&f.leaf, &f.middle, &f.root], &f.leaf.key, &rustls::version::TLS13);
+    for (time, good) in [(NOW, true), (NOW + 31 * DAY, false), (NOW - 31 * DAY, false)] {
+        let verifier = DaneVerifier::new(&demand(vec![f.root.record(2, 1, 1)]), &provider());
+        let mut config = client_config(provider(), verifier).unwrap();
+        config.time_provider = Arc::new(At(time));
+        assert_eq!(connect(&server, &Arc::new(config)).is_ok(), good);
+    }
+}
