@@ -148,8 +148,9 @@ impl Client {
         let _slot = self.slots.acquire().await;
         let source = self.source_for(server);
         // The bound is over opening, sending and receiving together, so that a slow drip does not last.
+        let beyond = timeout + Duration::from_secs(1);
         let exchange = within(timeout, async {
-            let exchange = TcpClientStream::exchange(server, source, timeout, Some(1), SmolProvider).await;
+            let exchange = TcpClientStream::exchange(server, source, beyond, Some(1), SmolProvider).await;
             Ok(match exchange {
                 Ok(exchange) => exchange.send(request(question, flags, true, false)).next().await,
                 Err(error) => Some(Err(error)),

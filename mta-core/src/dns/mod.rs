@@ -6,6 +6,8 @@
 
 mod ad_trust;
 mod client;
+#[cfg(test)]
+mod client_tests;
 pub mod fake;
 mod forward;
 mod health;
@@ -16,6 +18,8 @@ mod report;
 mod runtime;
 mod selftest;
 mod service;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod validating;
 

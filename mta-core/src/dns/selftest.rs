@@ -158,10 +158,10 @@ pub(super) fn carries_keys(response: &Message) -> Result<(), String> {
         return Err(format!("answers {} to a DNSKEY question", response.response_code));
     }
     if !response.answers.iter().any(|r| r.record_type() == RecordType::DNSKEY) {
-        return Err("answers a DNSKEY question without keys".to_owned());
+        return Err("strips DNSSEC: it answers a DNSKEY question without keys".to_owned());
     }
     if !has_signatures(response) {
-        return Err("strips DNSSEC signatures".to_owned());
+        return Err("strips DNSSEC: it sends keys without their signatures".to_owned());
     }
     Ok(())
 }
