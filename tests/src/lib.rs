@@ -1,11 +1,15 @@
 //! The laboratory: a private Internet on loopback in which the real daemon runs.
 //!
 //! - [`zone`], [`sign`], [`dns`]: zones described in code, signed in process, served by UDP and TCP, with faults on demand.
+//! - [`cert`]: certificate authorities, chains, and the TLSA records for them.
+//! - [`mx`]: scripted MX hosts that keep what they receive.
 //! - [`bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
 
 pub mod bench;
+pub mod cert;
 pub mod dns;
+pub mod mx;
 pub mod sign;
 pub mod zone;
