@@ -3,13 +3,18 @@
 //! - [`zone`], [`sign`], [`dns`]: zones described in code, signed in process, served by UDP and TCP, with faults on demand.
 //! - [`cert`]: certificate authorities, chains, and the TLSA records for them.
 //! - [`mx`]: scripted MX hosts that keep what they receive.
+//! - [`client`], [`dialog`]: an SMTP client of its own, and dialogs written as text files.
+//! - [`netns`]: a network namespace in which ports 25 and 53 are free.
 //! - [`bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
 
 pub mod bench;
 pub mod cert;
+pub mod client;
+pub mod dialog;
 pub mod dns;
 pub mod mx;
+pub mod netns;
 pub mod sign;
 pub mod zone;
