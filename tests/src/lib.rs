@@ -5,6 +5,7 @@
 //! - [`mx`]: scripted MX hosts that keep what they receive.
 //! - [`client`], [`dialog`]: an SMTP client of its own, and dialogs written as text files.
 //! - [`netns`]: a network namespace in which ports 25 and 53 are free.
+//! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
 //! - [`bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
@@ -12,8 +13,10 @@
 pub mod bench;
 pub mod cert;
 pub mod client;
+pub mod daemon;
 pub mod dialog;
 pub mod dns;
+pub mod lab;
 pub mod mx;
 pub mod netns;
 pub mod sign;
