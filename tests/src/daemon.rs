@@ -260,6 +260,13 @@ impl Daemon {
         }
     }
 
+    /// Waits until its log has more than this many lines, or the time is over.
+    pub fn wait_for_growth(&self, lines: usize, within: Duration) {
+        let known = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = |known: &mut Vec<String>| known.len() <= lines;
+        drop(self.log.grown.wait_timeout_while(known, within, still));
+    }
+
     /// Runs the administrator's tool against it: `daemon.cli(["queue", "list", "--json"])`.
     ///
     /// # Errors

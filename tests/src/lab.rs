@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::rr::rdata::TLSA;
-use serde_json::Value;
+use mta_core::control::MessageView;
 
 use crate::client;
 use crate::daemon::{Daemon, Settings, quoted};
@@ -37,6 +37,9 @@ pub const MAILBOXES: [&str; 2] = ["alice", "bob"];
 /// How long anything may take before a test fails.
 pub const WITHIN: Duration = Duration::from_secs(30);
 
+/// A message is looked at again after this time even if the daemon logs nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// The ports of a laboratory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
@@ -46,6 +49,16 @@ pub struct Ports {
     pub smtp: u16,
     /// Where the daemon listens on 127.0.0.1.
     pub own: u16,
+}
+
+impl Ports {
+    /// DNS on 53, MX hosts on 25, the daemon on 2525: for a namespace of our own.
+    pub const REAL: Self = Self { dns: 53, smtp: 25, own: 2525 };
+
+    /// High ports that nobody uses now.
+    pub fn free() -> Self {
+        Self { dns: 0, smtp: free_port(), own: free_port() }
+    }
 }
 
 /// A laboratory that is not running yet.
@@ -69,11 +82,11 @@ impl Plan {
     /// A plan with the daemon's own domain and nothing else. Inside a namespace of the laboratory the ports are the
     /// real ones, 53 and 25; elsewhere free high ones.
     pub fn new() -> Self {
-        let ports = if netns::is_inside() {
-            Ports { dns: 53, smtp: 25, own: 2525 }
-        } else {
-            Ports { dns: 0, smtp: free_port(), own: free_port() }
-        };
+        Self::on_ports(if netns::is_inside() { Ports::REAL } else { Ports::free() })
+    }
+
+    /// The same, on these ports.
+    pub fn on_ports(ports: Ports) -> Self {
         let mut plan = Self {
             ports,
             zones: Vec::new(),
@@ -250,18 +263,43 @@ impl Lab {
     }
 
     /// `queue show ID --json` as it is now.
-    pub fn show(&self, id: &str) -> Shown {
+    pub fn show(&self, id: &str) -> MessageView {
         let value = self.daemon().cli_json(["queue", "show", id, "--json"]).expect("queue show");
-        Shown::new(value)
+        serde_json::from_value(value).expect("a message as the protocol describes it")
     }
 
     /// Waits until every recipient of a message has had an attempt, and shows it.
-    pub fn settled(&self, id: &str) -> Shown {
-        let line_for = |line: &str| line.starts_with(&format!("qid={id} ")) && line.contains(" status=");
-        self.daemon()
-            .wait_for_log(WITHIN, line_for)
-            .unwrap_or_else(|| panic!("no attempt for {id} within {WITHIN:?}"));
-        self.show(id)
+    pub fn settled(&self, id: &str) -> MessageView {
+        self.wait_for(id, |message| message.recipients.iter().all(|recipient| recipient.attempts > 0))
+    }
+
+    /// Waits until a message fulfils a condition, and shows it. It is looked at again whenever the daemon logs something.
+    pub fn wait_for(&self, id: &str, condition: impl Fn(&MessageView) -> bool) -> MessageView {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let lines = self.daemon().log().len();
+            let message = self.show(id);
+            if condition(&message) {
+                return message;
+            }
+            assert!(Instant::now() < deadline, "not within {WITHIN:?}: {message:#?}");
+            self.daemon().wait_for_growth(lines, LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until files fulfil a condition; looked at again whenever the daemon logs something.
+    pub fn wait_for_files(&self, condition: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let lines = self.daemon().log().len();
+            if condition() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            self.daemon().wait_for_growth(lines, LOOK_AGAIN);
+        }
     }
 
     /// The messages in a mailbox's Maildir, oldest first.
@@ -278,22 +316,6 @@ impl Lab {
 pub fn queue_id(reply: &client::Reply) -> Option<String> {
     let text = reply.lines.first()?;
     (reply.code == 250).then(|| text.split_once("queued as ").map(|(_, id)| id.trim().to_owned()))?
-}
-
-/// A message as `queue show` tells it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
-    /// The status of the first recipient.
-    pub status: String,
-    /// Everything.
-    pub value: Value,
-}
-
-impl Shown {
-    fn new(value: Value) -> Self {
-        let status = value["recipients"][0]["status"].as_str().unwrap_or_default().to_owned();
-        Self { status, value }
-    }
 }
 
 /// The program under test: what `MTA_CLI` names, else this very build under the name `mta-cli`, in `directory`.

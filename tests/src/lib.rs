@@ -6,6 +6,7 @@
 //! - [`client`], [`dialog`]: an SMTP client of its own, and dialogs written as text files.
 //! - [`netns`]: a network namespace in which ports 25 and 53 are free.
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
+//! - [`show`]: the show for a newcomer.
 //! - [`bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
@@ -19,5 +20,6 @@ pub mod dns;
 pub mod lab;
 pub mod mx;
 pub mod netns;
+pub mod show;
 pub mod sign;
 pub mod zone;
