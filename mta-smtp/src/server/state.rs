@@ -255,7 +255,7 @@ impl ExpectVerdict {
             Self::ContentEnd => {
                 common
                     .reply(&reply.unwrap_or_else(|| Reply::with_status(250, (2, 0, 0), "message accepted")));
-                common.idle_commands = if accepted { 0 } else { common.idle_commands };
+                common.idle_commands = if accepted { 0 } else { common.idle_commands + 1 };
                 State::ExpectMail(ExpectMail)
             }
         }
@@ -301,6 +301,7 @@ fn greeted(client: Client, accepted: bool, more: bool, reply: Option<Reply>, com
 fn begun(envelope: Envelope, accepted: bool, reply: Option<Reply>, common: &mut Common) -> State {
     common.reply(&reply.unwrap_or_else(|| Reply::with_status(250, (2, 1, 0), "sender ok")));
     if !accepted {
+        common.idle_commands += 1; // a temporary refusal is no error of the client, but no progress either
         return State::ExpectMail(ExpectMail);
     }
     common.transactions += 1;
