@@ -101,10 +101,11 @@ impl Driver {
                     let verdict = self.decide(question).await?;
                     self.session.handle(Instant::now(), Input::Verdict(verdict));
                 }
-                Output::StartTls => self.start_tls().await?,
+                // Boxed: what happens rarely or briefly does not make every idle task larger.
+                Output::StartTls => Box::pin(self.start_tls()).await?,
                 Output::Content(bytes) => {
                     if let Some(receiving) = self.receiving.take() {
-                        self.receiving = Some(receiving.write(bytes).await);
+                        self.receiving = Some(Box::pin(receiving.write(bytes)).await);
                     }
                 }
                 Output::ContentRefused(reply) => {
@@ -112,7 +113,7 @@ impl Driver {
                     self.log_message("rejected", refused.as_ref(), None, &reply);
                 }
                 Output::Refused(reply) => self.log_refusal(&reply),
-                Output::Close => self.close().await,
+                Output::Close => Box::pin(self.close()).await,
                 Output::Wait { until } => self.wait(until).await,
             }
         }
@@ -202,7 +203,7 @@ impl Driver {
                 self.receiving = Some(receiving);
                 Verdict::Accept
             }
-            Question::ContentEnd { size_octets } => self.commit(size_octets).await,
+            Question::ContentEnd { size_octets } => Box::pin(self.commit(size_octets)).await,
         })
     }
 

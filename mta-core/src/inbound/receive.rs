@@ -146,9 +146,7 @@ impl Receiving {
 pub(super) fn refusal(error: &QueueError) -> Reply {
     match error {
         QueueError::NoSpace => Reply::with_status(452, (4, 3, 1), "no space left, try again later"),
-        QueueError::Closed | QueueError::Invalid(_) | QueueError::Storage(_) => {
-            Reply::with_status(451, (4, 3, 0), "cannot store the message, try again later")
-        }
+        _ => Reply::with_status(451, (4, 3, 0), "cannot store the message, try again later"),
     }
 }
 

@@ -94,13 +94,15 @@ impl Server {
             };
             let driver =
                 Driver::new(Stream::Plain(stream), client, settings, self.queue.clone(), stop.clone());
+            // Boxed, because each layer around a future makes another copy of it.
+            let session = Box::pin(driver.run());
             let (cut_off, alive) = (cut_off.clone(), alive.clone());
             smol::spawn(async move {
                 let cut = async {
                     cut_off.wait().await;
                     Ok(())
                 };
-                serve(or(driver.run(), cut), client).await;
+                serve(or(session, cut), client).await;
                 drop((permit, alive));
             })
             .detach();
