@@ -54,7 +54,7 @@ impl World {
         let entry = self.entry(name, rtype);
         entry.status = status;
         entry.kind = Kind::Data;
-        let owner = entry.hops.last().map_or(entry.name.clone(), |hop| hop.target.clone());
+        let owner = entry.hops.last().map_or_else(|| entry.name.clone(), |hop| hop.target.clone());
         entry.records = data.into_iter().map(|data| Record::from_rdata(owner.clone(), 300, data)).collect();
     }
 
