@@ -1,16 +1,27 @@
 //! One delivery attempt: the recipients of one message that share a next-hop, from routing to outcomes.
 //!
-//! What it does: the stages discover, policy, addresses, connect, TLS, transaction, host by host, and what a failure at
-//! each stage means for the next. What it does not: no queue, no schedule, no retry across attempts.
+//! What it does: the stages discover, policy, addresses, connect, TLS, transaction, host by host (`host`), and what a
+//! failure at each stage means for the next. What it does not: no queue, no schedule, no retry across attempts.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mta_smtp::address::ReversePath;
+use mta_dane::discovery::{self, MxDiscovery, MxList, NextHop};
+use mta_dane::failure::NextHopFailure;
+use mta_dane::reference::{a_labels, text};
+use mta_smtp::address::{Host, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
+use mta_smtp::reply::EnhancedStatus;
 
-use super::{Decision, Options, RecipientOutcome};
-use crate::routing::Route;
+use super::outcome::{self, Outcome, Reach, Remote, Verdict};
+use super::tls_policy::{self, DestinationRule};
+use super::{Decision, Options, RecipientOutcome, discover, record};
+use crate::dns::Resolver;
+use crate::log::Line;
+use crate::routing::{RelayHost, Route};
+use crate::tls::client::Client;
 
 /// Where the content of a message is read from. It may be opened several times: another host gets it from the start.
 pub trait ContentSource: Send + Sync {
@@ -45,13 +56,24 @@ pub struct Job {
     pub accepted_at_unix: u64,
 }
 
+impl Job {
+    pub(super) fn relay(&self) -> Option<&RelayHost> {
+        match &self.route {
+            Route::Relay(relay) => Some(relay),
+            Route::Local | Route::Mx { .. } => None,
+        }
+    }
+}
+
 /// What an attempt needs besides its job. Shared by all attempts; rebuilt when the configuration changes.
 #[derive(Clone)]
 pub struct Context {
+    /// Names to records, with their DNSSEC status.
+    pub resolver: Arc<dyn Resolver>,
     /// The options.
     pub options: Arc<Options>,
-    /// TLS provider, system roots and the like.
-    pub tls: Arc<crate::tls::client::Client>,
+    /// TLS provider and roots.
+    pub tls: Arc<Client>,
 }
 
 /// What an attempt led to.
@@ -63,11 +85,247 @@ pub struct AttemptReport {
     pub decision: Decision,
 }
 
-/// Tries to hand the job's message to its next-hop. Never fails: what went wrong is in the outcomes.
+/// Tries to hand the job's message to its next-hop. Never fails: what went wrong is in the outcomes. Writes one log line
+/// for each recipient.
 ///
 /// Bounded in time by the options; dropping the future drops the connection, and nothing is sent then that was not
 /// sent before.
 pub async fn attempt(context: &Context, job: &Job) -> AttemptReport {
-    let _ = (context, job);
-    todo!("lands with the driver")
+    let mut run = Run::new(context, job);
+    if let Err(outcome) = run.deliver().await {
+        run.settle_rest(outcome);
+    }
+    run.finish()
+}
+
+/// An attempt under way.
+pub(super) struct Run<'a> {
+    pub(super) context: &'a Context,
+    pub(super) job: &'a Job,
+    /// The local rule in force.
+    pub(super) rule: Option<&'a DestinationRule>,
+    pub(super) decision: Decision,
+    /// For each recipient of the job.
+    slots: Vec<Slot>,
+    /// How many connections came as far as MAIL.
+    pub(super) transactions: usize,
+    started: Instant,
+}
+
+/// What is known of one recipient so far.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    /// The last word.
+    settled: Option<Outcome>,
+    /// What stands if no other host does better.
+    provisional: Option<Outcome>,
+}
+
+/// What to do after a host or address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Try the host's next address.
+    NextAddress,
+    /// Try the next host.
+    NextHost,
+    /// No further host at this attempt.
+    Stop,
+}
+
+impl<'a> Run<'a> {
+    fn new(context: &'a Context, job: &'a Job) -> Self {
+        let now = SystemTime::now();
+        let destination =
+            a_labels(&job.destination).map_or_else(|_| job.destination.clone(), |name| text(&name));
+        let rule = context.options.destinations.iter().find(|rule| rule.applies(&destination, now));
+        let decision = Decision {
+            started_at_unix: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            route: job.route.to_string(),
+            destination,
+            rule: rule.map(ToString::to_string),
+            ..Decision::default()
+        };
+        let slots = vec![Slot::default(); job.recipients.len()];
+        Self { context, job, rule, decision, slots, transactions: 0, started: Instant::now() }
+    }
+
+    /// All hosts in their order. An error speaks for every recipient that has no outcome yet.
+    async fn deliver(&mut self) -> Result<(), Outcome> {
+        let (next_hop, port) = self.next_hop()?;
+        let options = self.discovery_options(port);
+        let resolver = &*self.context.resolver;
+        let timeout = self.context.options.discovery_timeout;
+        let machine = MxDiscovery::new(&next_hop, options.clone());
+        let list = match discover::hosts(resolver, machine, timeout).await {
+            Ok(list) => list,
+            Err(failure) => {
+                record::next_hop_failure(&mut self.decision, &next_hop, &failure);
+                return Err(of_next_hop(&failure));
+            }
+        };
+        if self.job.relay().is_none() {
+            self.decision.mx = Some(record::mx(&list));
+        }
+        self.all_hosts(&list, port, &options).await;
+        Ok(())
+    }
+
+    async fn all_hosts(&mut self, list: &MxList, port: u16, options: &discovery::Options) {
+        for host in list.hosts.iter().take(self.context.options.max_hosts) {
+            if self.open().is_empty() || !self.may_connect() {
+                return;
+            }
+            if self.host(list, host, port, options).await == Flow::Stop {
+                return;
+            }
+        }
+    }
+
+    /// What discovery starts from, and the port.
+    fn next_hop(&self) -> Result<(NextHop, u16), Outcome> {
+        let named = |name: &str| {
+            a_labels(name).map_err(|error| Outcome::failed(Reach::NextHop, (1, 2), error.to_string()))
+        };
+        match &self.job.route {
+            Route::Local => Err(Outcome::deferred(
+                Reach::Site,
+                (3, 5),
+                "local mail came to the wrong place in this server",
+            )),
+            Route::Mx { next_hop: Host::Literal(address) } => {
+                Ok((NextHop::Address(*address), self.context.options.port))
+            }
+            Route::Mx { next_hop: Host::Domain(domain) } => {
+                Ok((NextHop::MxOf(named(domain.as_str())?), self.context.options.port))
+            }
+            Route::Relay(relay) => match relay.host.parse::<IpAddr>() {
+                Ok(address) => Ok((NextHop::Address(address), relay.port)),
+                Err(_) => Ok((NextHop::Host(named(&relay.host)?), relay.port)),
+            },
+        }
+    }
+
+    fn discovery_options(&self, port: u16) -> discovery::Options {
+        let options = &self.context.options;
+        // In a laboratory other servers live on our own addresses, at other ports.
+        let own = options.own_ports.contains(&port);
+        discovery::Options {
+            own_names: a_labels(&options.host_name).into_iter().filter(|_| own).collect(),
+            own_addresses: if own { options.own_addresses.clone() } else { Vec::new() },
+            ipv4: options.ipv4,
+            ipv6: options.ipv6,
+            seed: fastrand::u64(..),
+            requirement: tls_policy::dane_requirement(self.job.relay(), self.rule.map(|rule| rule.tls)),
+            hops_known: options.alias_status_known,
+            ..discovery::Options::default()
+        }
+    }
+
+    /// The recipients that still need a host, as indices into the job's.
+    pub(super) fn open(&self) -> Vec<usize> {
+        let open = self.slots.iter().enumerate().filter(|(_, slot)| slot.settled.is_none());
+        open.map(|(index, _)| index).collect()
+    }
+
+    /// Whether another connection may be begun.
+    pub(super) fn may_connect(&self) -> bool {
+        let options = &self.context.options;
+        self.transactions < options.max_transactions && self.started.elapsed() < options.attempt_timeout
+    }
+
+    /// Notes an outcome for one recipient.
+    pub(super) fn settle(&mut self, index: usize, outcome: Outcome) {
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.settled.is_none()) else { return };
+        if outcome::is_final(&outcome) {
+            slot.settled = Some(outcome);
+        } else {
+            slot.provisional = Some(outcome::stronger(slot.provisional.take(), outcome));
+        }
+    }
+
+    /// Notes an outcome for all recipients that still need a host.
+    pub(super) fn settle_open(&mut self, outcome: &Outcome) {
+        for index in self.open() {
+            self.settle(index, outcome.clone());
+        }
+    }
+
+    /// Ends the matter for all recipients that still need a host.
+    fn settle_rest(&mut self, outcome: Outcome) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.settled.is_none()) {
+            slot.settled = Some(outcome.clone());
+        }
+    }
+
+    /// Whether some host already had a say.
+    pub(super) fn has_provisional(&self) -> bool {
+        self.slots.iter().any(|slot| slot.provisional.is_some())
+    }
+
+    fn finish(mut self) -> AttemptReport {
+        let no_host =
+            || Outcome::deferred(Reach::NextHop, (4, 1), "no host could be tried in the time allowed");
+        let outcomes: Vec<RecipientOutcome> = self
+            .slots
+            .iter_mut()
+            .zip(&self.job.recipients)
+            .map(|(slot, recipient)| RecipientOutcome {
+                recipient: recipient.clone(),
+                outcome: slot.settled.take().or_else(|| slot.provisional.take()).unwrap_or_else(no_host),
+            })
+            .collect();
+        self.decision.elapsed_ms = millis(self.started.elapsed());
+        self.decision.result = record::summary(&outcomes);
+        for outcome in &outcomes {
+            log::info!("{}", self.log_line(outcome));
+        }
+        AttemptReport { outcomes, decision: self.decision }
+    }
+
+    fn log_line(&self, of: &RecipientOutcome) -> Line {
+        let outcome = &of.outcome;
+        let (event, status) = match outcome.verdict {
+            Verdict::Delivered => ("delivered", "sent"),
+            Verdict::Deferred => ("deferred", "deferred"),
+            Verdict::Failed => ("failed", "failed"),
+        };
+        let facts = record::log_facts(&self.decision, outcome.remote.as_ref());
+        let now = self.decision.started_at_unix.saturating_add(self.decision.elapsed_ms / 1000);
+        Line::new(event)
+            .with("qid", &self.job.queue_id)
+            .with("mailfrom", &self.job.reverse_path)
+            .with("rcpt", format_args!("<{}>", of.recipient.mailbox))
+            .with_some("mx", outcome.remote.as_ref().map(mx_text))
+            .with("dnssec", facts.dnssec)
+            .with("tls", facts.tls)
+            .with("dane", facts.dane)
+            .with("status", status)
+            .with("dsn", outcome.status)
+            .with("delay", now.saturating_sub(self.job.accepted_at_unix))
+            .with("route", &self.job.route)
+            .with("reason", &outcome.text)
+    }
+}
+
+fn mx_text(remote: &Remote) -> String {
+    match remote.address {
+        Some(address) => format!("{}[{}]:{}", remote.host, address.ip(), address.port()),
+        None => remote.host.clone(),
+    }
+}
+
+/// What a next-hop without hosts means.
+fn of_next_hop(failure: &NextHopFailure) -> Outcome {
+    let status = EnhancedStatus::parse(failure.enhanced_status()).unwrap_or(EnhancedStatus::new(4, 4, 0));
+    let status = (status.subject, status.detail);
+    if failure.is_permanent() {
+        Outcome::failed(Reach::NextHop, status, failure.to_string())
+    } else {
+        Outcome::deferred(Reach::NextHop, status, failure.to_string())
+    }
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

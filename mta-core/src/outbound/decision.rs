@@ -1,7 +1,7 @@
 //! The decision record of one attempt: what DNS said, what was required, what each connection showed, what came of it.
 //!
-//! It is written as JSON beside the attempt and read by `queue show`, the log, notifications and `explain`; `story`
-//! tells it in sentences. The format is versioned: fields may be added, never change their meaning.
+//! It is written as JSON beside the attempt and read by `queue show`, the log, notifications and `explain`;
+//! `Decision::story` tells it in sentences. The format is versioned: fields may be added, never change their meaning.
 //! What it does not: it decides nothing; it is filled in by the stages of `attempt`.
 
 use serde::{Deserialize, Serialize};
@@ -176,6 +176,9 @@ pub struct TlsRecord {
     /// Whether the peer's identity was proved, by which record or root, and at which depth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authenticated_by: Option<String>,
+    /// The MX records were not secure: the host is proved to be what it says, not to be the domain's (RFC 7672 2.2.1).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_only: bool,
     /// Why authentication or the handshake failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -218,10 +221,5 @@ impl Decision {
     /// When the text is no such record.
     pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
-    }
-
-    /// The record as sentences for a person, in the order in which things happened.
-    pub fn story(&self) -> Vec<String> {
-        Vec::new()
     }
 }

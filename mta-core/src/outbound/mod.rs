@@ -3,18 +3,29 @@
 //! - `attempt`: the entry. Discovery, then for each host: policy, addresses, connection, TLS, transaction.
 //! - `tls_policy`: what is required of the connection to one host, decided in one function.
 //! - `connect`: a TCP connection to an address we may connect to.
+//! - `discover`: drives the walk through DNS.
+//! - `host`: one host, address by address, connection by connection.
 //! - `session`: the driver of `mta_smtp::client` over a stream.
 //! - `outcome`: what became of each recipient, typed by reach and permanence.
-//! - `decision`: the record of why, and its telling in sentences.
+//! - `decision`: the record of why, and its telling in sentences; `record` fills it in and writes the log lines.
 //!
 //! What it does not: it neither knows the queue nor decides when to try again (`outbound::scheduler`), and it delivers
 //! nothing to local mailboxes (`delivery`).
 
 pub mod attempt;
+pub mod connect;
 pub mod decision;
+mod discover;
+mod host;
 pub mod options;
 pub mod outcome;
+mod record;
+mod session;
+mod story;
 pub mod tls_policy;
+
+#[cfg(test)]
+mod tests;
 
 pub use attempt::{AttemptReport, ContentSource, Context, Job, attempt};
 pub use decision::Decision;

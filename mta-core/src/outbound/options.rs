@@ -32,6 +32,13 @@ pub struct Options {
     pub max_hosts: usize,
     /// Transactions begun per attempt: after so many hosts took our MAIL and deferred it, later is better.
     pub max_transactions: usize,
+    /// Recipients in one transaction; more go in further transactions on the same connection (RFC 5321 4.5.3.1.8: every
+    /// server takes 100).
+    pub max_recipients: usize,
+    /// No new connection is begun after this time; one that is under way has its own bounds.
+    pub attempt_timeout: Duration,
+    /// Whether the resolver tells the DNSSEC status of each alias hop. False only with `trust-ad`.
+    pub alias_status_known: bool,
     /// How long one TCP connection may take to open.
     pub connect_timeout: Duration,
     /// How long a TLS handshake may take.
@@ -62,6 +69,9 @@ impl Default for Options {
             max_addresses_per_host: 5,
             max_hosts: 5,
             max_transactions: 2,
+            max_recipients: 100,
+            attempt_timeout: Duration::from_secs(1800),
+            alias_status_known: true,
             connect_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(60),
             discovery_timeout: Duration::from_secs(60),

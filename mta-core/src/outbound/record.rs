@@ -1,0 +1,247 @@
+//! Fills in the decision record from what discovery, TLS and the session found, and draws the facts of the log line
+//! from it. What it does not: no judgement; each function is a translation.
+
+use std::time::Instant;
+
+use mta_dane::discovery::{Candidate, CandidateResult, HostResult, MxList, NextHop, NextHopKind};
+use mta_dane::dnssec::Status;
+use mta_dane::failure::{HostFault, NextHopFailure};
+use mta_dane::policy::HostPolicy;
+use mta_dane::reference::text;
+use mta_dane::tlsa::TlsaRecord;
+use mta_smtp::client::{Decided, StartTlsResult, Step, TransactionReport};
+use mta_smtp::envelope::Recipient;
+
+use super::attempt::millis;
+use super::decision::{
+    CertificateRecord, Decision, HostRecord, MxHost, MxRecord, ReplyRecord, TlsRecord, TlsaLookup, TryRecord,
+};
+use super::outcome::{RecipientOutcome, Remote, Verdict};
+use super::session::Said;
+use crate::tls::client::{Demand, HandshakeError, Seen};
+
+/// MX hosts, addresses and TLSA records that one record keeps; a domain with thousands must not fill the database.
+const MAX_KEPT: usize = 16;
+/// TLSA data longer than a SHA2-512 digest is cut: it is a whole certificate.
+const MAX_WHOLE_DATA_BYTES: usize = 64;
+
+/// The MX lookup that gave hosts.
+pub(super) fn mx(list: &MxList) -> MxRecord {
+    let named = list.kind == NextHopKind::Mx;
+    let hosts = list.hosts.iter().take(MAX_KEPT);
+    let literal = matches!(list.kind, NextHopKind::Address(_));
+    MxRecord {
+        domain: text(&list.next_hop),
+        status: if literal { "literal".to_owned() } else { list.status.to_string() },
+        hosts: hosts
+            .map(|host| MxHost { preference: named.then_some(host.preference), host: text(&host.name) })
+            .collect(),
+        expanded: list.expanded.as_ref().map(text),
+        reason: None,
+    }
+}
+
+/// A next-hop without hosts.
+pub(super) fn next_hop_failure(decision: &mut Decision, next_hop: &NextHop, failure: &NextHopFailure) {
+    decision.ended_early = Some(failure.to_string());
+    let NextHop::MxOf(domain) = next_hop else { return };
+    let (status, reason) = match failure {
+        NextHopFailure::NxDomain { status, .. } => (status.to_string(), None),
+        NextHopFailure::Lookup(error) => (error.status.to_string(), Some(error.reason.clone())),
+        // The walk keeps no status for these; they are refusals either way.
+        _ => (String::new(), None),
+    };
+    decision.mx = Some(MxRecord { domain: text(domain), status, reason, ..MxRecord::default() });
+}
+
+/// What was found out about a host.
+pub(super) fn host(found: &HostResult) -> HostRecord {
+    let expanded = found.hops.last().map(|hop| text(&hop.target));
+    let literal = found.policy == HostPolicy::NotApplicable(mta_dane::failure::NoDane::AddressLiteral);
+    HostRecord {
+        host: text(&found.host.name),
+        address_status: if literal { "literal".to_owned() } else { found.address_status.to_string() },
+        addresses: found.addresses.iter().take(MAX_KEPT).map(ToString::to_string).collect(),
+        expanded,
+        tlsa: found.candidates.iter().map(|candidate| tlsa_lookup(candidate, &found.policy)).collect(),
+        base_domain: found.policy.base_domain().map(text),
+        ..HostRecord::default()
+    }
+}
+
+fn tlsa_lookup(candidate: &Candidate, policy: &HostPolicy) -> TlsaLookup {
+    let status = match &candidate.result {
+        CandidateResult::Secure { .. } => Status::Secure.to_string(),
+        CandidateResult::Insecure => Status::Insecure.to_string(),
+        CandidateResult::Absent(status) => format!("absent ({status})"),
+        CandidateResult::NameTooLong => "absent (the name would be too long)".to_owned(),
+        CandidateResult::Error(status) => status.to_string(),
+    };
+    let records = match &candidate.result {
+        CandidateResult::Secure { .. } => records(policy),
+        _ => Vec::new(),
+    };
+    let reason = match (&candidate.result, policy) {
+        (CandidateResult::Error(_), HostPolicy::Unavailable(HostFault::Tlsa(error))) => {
+            Some(error.reason.clone())
+        }
+        _ => None,
+    };
+    TlsaLookup { owner: text(&candidate.owner), status, records, reason }
+}
+
+fn records(policy: &HostPolicy) -> Vec<String> {
+    let (usable, unusable) = match policy {
+        HostPolicy::Authenticate(demand) => (demand.records.as_slice(), demand.unusable.as_slice()),
+        HostPolicy::EncryptOnly { unusable, .. } => (&[][..], unusable.as_slice()),
+        HostPolicy::NotApplicable(_) | HostPolicy::Unavailable(_) => (&[][..], &[][..]),
+    };
+    let usable = usable.iter().map(tlsa);
+    let unusable = unusable.iter().map(|(record, why)| format!("{} (unusable: {why})", tlsa(record)));
+    usable.chain(unusable).take(MAX_KEPT).collect()
+}
+
+fn tlsa(record: &TlsaRecord) -> String {
+    if record.data.len() <= MAX_WHOLE_DATA_BYTES { record.to_string() } else { record.short() }
+}
+
+/// A TLS session or an attempt at one.
+pub(super) fn tls(demand: &Demand, error: Option<&HandshakeError>, seen: &Seen) -> TlsRecord {
+    let host_only = matches!(demand, Demand::Dane(demand) if demand.host_only);
+    TlsRecord {
+        version: seen.version.clone(),
+        cipher: seen.cipher.clone(),
+        sni: seen.sni.clone(),
+        chain: seen
+            .chain
+            .iter()
+            .map(|certificate| CertificateRecord {
+                spki_sha256: certificate.spki_sha256.clone(),
+                sha256: certificate.cert_sha256.clone(),
+            })
+            .collect(),
+        authenticated_by: seen.authenticated_by.clone(),
+        host_only: host_only && seen.authenticated_by.is_some(),
+        failure: error.map(ToString::to_string),
+    }
+}
+
+/// How STARTTLS came out, as a word.
+pub(super) fn starttls(result: StartTlsResult) -> &'static str {
+    match result {
+        StartTlsResult::Implicit => "implicit",
+        StartTlsResult::Done => "done",
+        StartTlsResult::NotOffered => "not offered",
+        StartTlsResult::Refused => "refused",
+        StartTlsResult::NotUsed => "not used",
+    }
+}
+
+/// A reply; `current` are the recipients of the transaction it belongs to.
+pub(super) fn reply(
+    said: &Said,
+    current: &[usize],
+    recipients: &[Recipient],
+    started: Instant,
+) -> ReplyRecord {
+    let to = match said.step {
+        Step::Rcpt(position) => {
+            let recipient = current.get(position).and_then(|index| recipients.get(*index));
+            recipient.map_or_else(|| "RCPT".to_owned(), |recipient| format!("RCPT <{}>", recipient.mailbox))
+        }
+        step => step.to_string(),
+    };
+    let at_ms = millis(said.at.saturating_duration_since(started));
+    ReplyRecord { to, reply: said.reply.to_string(), at_ms }
+}
+
+/// What a transaction came to, in words.
+pub(super) fn transaction(report: &TransactionReport) -> String {
+    match &report.decided {
+        Decided::Accepted(reply) => {
+            let refused = report.recipients.iter().flatten().filter(|reply| !reply.is_positive()).count();
+            match refused {
+                0 => format!("accepted: {reply}"),
+                _ => format!("accepted: {reply}; {refused} recipients refused"),
+            }
+        }
+        Decided::Refused { step, reply } => format!("{step} answered with {reply}"),
+        Decided::NoRecipients => match report.recipients.iter().flatten().next() {
+            Some(reply) => format!("no recipient accepted: {reply}"),
+            None => "no recipient accepted".to_owned(),
+        },
+        Decided::NotSent(why) => why.to_string(),
+        Decided::Broken(failure) => failure.to_string(),
+    }
+}
+
+/// What an attempt came to: one word, or a count of each.
+pub(super) fn summary(outcomes: &[RecipientOutcome]) -> String {
+    let words =
+        [(Verdict::Delivered, "delivered"), (Verdict::Deferred, "deferred"), (Verdict::Failed, "failed")];
+    let counts = words.map(|(verdict, word)| {
+        (word, outcomes.iter().filter(|outcome| outcome.outcome.verdict == verdict).count())
+    });
+    let present: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
+    match present.as_slice() {
+        [(word, _)] => (*word).to_owned(),
+        several => {
+            several.iter().map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// What the log line says about security.
+pub(super) struct LogFacts {
+    /// MX status and address status, `secure/secure`; `-` for what was not asked.
+    pub(super) dnssec: String,
+    /// TLS version and cipher, or `none`.
+    pub(super) tls: String,
+    /// `verified`, `host-only` (the MX was not secure: the host is proved, the domain is not, RFC 7672 2.2.1), `failed`,
+    /// `unusable`, `none`, or `error`.
+    pub(super) dane: &'static str,
+}
+
+/// The facts about the server that decided, or about the last one tried.
+pub(super) fn log_facts(decision: &Decision, remote: Option<&Remote>) -> LogFacts {
+    let host = remote.and_then(|remote| decision.hosts.iter().rfind(|host| host.host == remote.host));
+    let address = remote.and_then(|remote| remote.address).map(|address| address.to_string());
+    let last = host.and_then(|host| {
+        host.tries.iter().rfind(|last| address.as_ref().is_none_or(|address| last.address == *address))
+    });
+    let tls = last.and_then(|last| last.tls.as_ref());
+    let or_dash = |status: Option<&String>| match status {
+        Some(status) if !status.is_empty() => status.clone(),
+        _ => "-".to_owned(),
+    };
+    let mx = or_dash(decision.mx.as_ref().map(|mx| &mx.status));
+    let addresses = or_dash(host.map(|host| &host.address_status));
+    LogFacts {
+        dnssec: format!("{mx}/{addresses}"),
+        tls: match tls.and_then(|tls| tls.version.as_ref()) {
+            Some(version) => match tls.and_then(|tls| tls.cipher.as_ref()) {
+                Some(cipher) => format!("{version}:{cipher}"),
+                None => version.clone(),
+            },
+            None => "none".to_owned(),
+        },
+        dane: dane_word(host, last),
+    }
+}
+
+fn dane_word(host: Option<&HostRecord>, last: Option<&TryRecord>) -> &'static str {
+    let Some(host) = host else { return "none" };
+    match (host.requirement.as_str(), last.and_then(|last| last.tls.as_ref())) {
+        ("dane", Some(tls)) if tls.authenticated_by.is_some() && tls.failure.is_none() => {
+            if tls.host_only {
+                "host-only"
+            } else {
+                "verified"
+            }
+        }
+        ("dane", _) => "failed",
+        ("none-possible", _) | ("", _) => "error",
+        _ if host.base_domain.is_some() => "unusable",
+        _ => "none",
+    }
+}

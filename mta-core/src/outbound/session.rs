@@ -1,0 +1,233 @@
+//! Drives one `mta_smtp::client` session over a stream: one loop that does what the machine says.
+//!
+//! A write has its own deadline, after which the connection is dropped; only a plain read is raced against a timer; content
+//! is read on a thread that may block. What it does not: it decides nothing; TLS and what follows a transaction are the
+//! caller's (`attempt`).
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_rustls::client::TlsStream;
+use mta_smtp::client::{Failure, Input, Output, Session, Settings, Step, Transaction, TransactionReport};
+use mta_smtp::reply::Reply;
+use smol::net::TcpStream;
+
+use super::ContentSource;
+
+/// Content is read and sent in parts of this size, in octets.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Octets read from the server at once.
+const READ_BYTES: usize = 4096;
+/// After a failed write: how long what the server still said is looked for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Replies kept for the record; a message to a thousand recipients does not fill it with a thousand lines.
+const MAX_KEPT_REPLIES: usize = 24;
+
+/// A connection, in the clear or inside TLS.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Given away for a handshake.
+    Gone,
+}
+
+impl Stream {
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer).await,
+            Self::Tls(stream) => stream.read(buffer).await,
+            Self::Gone => Ok(0),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+            Self::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// What the caller must see to.
+pub(super) enum Event {
+    /// Do the handshake on the stream that `take_plain` gives.
+    StartTls,
+    /// Nothing is under way.
+    Ready,
+    /// A transaction is over.
+    Done(TransactionReport),
+    /// The session failed outside any transaction.
+    Failed(Failure),
+    /// The connection is of no more use.
+    Closed,
+}
+
+/// A reply for the record.
+pub(super) struct Said {
+    pub(super) step: Step,
+    pub(super) reply: Reply,
+    pub(super) at: Instant,
+}
+
+/// One connection with its session.
+pub(super) struct Connection {
+    session: Session,
+    stream: Stream,
+    content: Content,
+    said: Vec<Said>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, settings: Settings, content: Arc<dyn ContentSource>) -> Self {
+        let session = Session::new(settings, Instant::now());
+        Self { session, stream, content: Content { source: content, reader: None }, said: Vec::new() }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The replies since this was last asked.
+    pub(super) fn take_said(&mut self) -> Vec<Said> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// The stream for a handshake. What was read from it before was seen by the session, which tolerates no remainder.
+    pub(super) fn take_plain(&mut self) -> Option<TcpStream> {
+        match std::mem::replace(&mut self.stream, Stream::Gone) {
+            Stream::Plain(stream) => Some(stream),
+            Stream::Tls(_) | Stream::Gone => None,
+        }
+    }
+
+    pub(super) fn tls_started(&mut self, stream: Box<TlsStream<TcpStream>>, verified: bool) {
+        self.stream = Stream::Tls(stream);
+        self.session.handle(Instant::now(), Input::TlsStarted { verified });
+    }
+
+    /// Begins a transaction; `next` says how it ends.
+    pub(super) fn begin(&mut self, transaction: Transaction) {
+        self.session.handle(Instant::now(), Input::Transaction(Box::new(transaction)));
+    }
+
+    /// Says goodbye where that is still possible. Nobody waits for it: what was delivered is delivered.
+    pub(super) fn quit(mut self) {
+        self.session.handle(Instant::now(), Input::Quit);
+        smol::spawn(async move { while !matches!(self.next().await, Event::Closed) {} }).detach();
+    }
+
+    /// Does what the session says until the caller is needed.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            match self.session.poll() {
+                Output::Send { bytes, until } => self.send(&bytes, until).await,
+                Output::Replied { step, reply } => self.keep(step, reply),
+                Output::NeedContent => self.send_content().await,
+                Output::Wait { until } => self.receive(until).await,
+                Output::StartTls => return Event::StartTls,
+                Output::Ready => return Event::Ready,
+                Output::Done(report) => return Event::Done(*report),
+                Output::Failed(failure) => return Event::Failed(failure),
+                Output::Close => return Event::Closed,
+            }
+        }
+    }
+
+    fn keep(&mut self, step: Step, reply: Reply) {
+        // Of the recipients the refusals matter.
+        let dull = matches!(step, Step::Rcpt(_)) && reply.is_positive();
+        if !dull && self.said.len() < MAX_KEPT_REPLIES {
+            self.said.push(Said { step, reply, at: Instant::now() });
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8], until: Instant) {
+        let late = async {
+            smol::Timer::at(until).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        // If the timer wins, part of the bytes may be out: the session ends, and the connection with it.
+        if futures_lite::future::or(self.stream.write(bytes), late).await.is_err() {
+            self.last_words().await;
+            self.session.handle(Instant::now(), Input::WriteFailed);
+        }
+    }
+
+    /// A server that refuses in the middle says why before it closes.
+    async fn last_words(&mut self) {
+        let until = Instant::now() + LAST_WORDS;
+        let mut buffer = [0; READ_BYTES];
+        if let Ok(count @ 1..) = read_until(&mut self.stream, &mut buffer, until).await
+            && let Some(bytes) = buffer.get(..count)
+        {
+            self.session.handle(Instant::now(), Input::Bytes(bytes));
+        }
+    }
+
+    async fn receive(&mut self, until: Instant) {
+        let mut buffer = [0; READ_BYTES];
+        let input = match read_until(&mut self.stream, &mut buffer, until).await {
+            Ok(0) => Input::Eof,
+            Ok(count) => buffer.get(..count).map_or(Input::Eof, Input::Bytes),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Input::Tick,
+            Err(_) => Input::Eof,
+        };
+        self.session.handle(Instant::now(), input);
+    }
+
+    async fn send_content(&mut self) {
+        match self.content.next().await {
+            Ok((bytes, last)) => {
+                self.session.handle(Instant::now(), Input::Content { bytes: &bytes, last });
+            }
+            Err(error) => {
+                log::error!("{}", crate::log::Line::new("content-unreadable").with("error", error));
+                self.session.handle(Instant::now(), Input::ContentFailed);
+            }
+        }
+    }
+}
+
+/// A read that ends at a time, with `TimedOut`. A timeout of the system's own is none of ours, it ends the connection.
+async fn read_until(stream: &mut Stream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
+    let read = async {
+        stream.read(buffer).await.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => io::ErrorKind::ConnectionAborted.into(),
+            _ => error,
+        })
+    };
+    let late = async {
+        smol::Timer::at(until).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    futures_lite::future::or(read, late).await
+}
+
+/// The content of the message, opened when a server is ready for it.
+struct Content {
+    source: Arc<dyn ContentSource>,
+    reader: Option<Box<dyn io::Read + Send>>,
+}
+
+impl Content {
+    /// The next part, and whether it is the last.
+    async fn next(&mut self) -> io::Result<(Vec<u8>, bool)> {
+        let (source, reader) = (self.source.clone(), self.reader.take());
+        let (reader, bytes) = smol::unblock(move || {
+            let mut reader = reader.map_or_else(|| source.open(), Ok)?;
+            let mut bytes = Vec::with_capacity(CHUNK_BYTES);
+            io::Read::read_to_end(&mut io::Read::take(&mut reader, CHUNK_BYTES as u64), &mut bytes)?;
+            io::Result::Ok((reader, bytes))
+        })
+        .await?;
+        let last = bytes.len() < CHUNK_BYTES;
+        self.reader = (!last).then_some(reader);
+        Ok((bytes, last))
+    }
+}

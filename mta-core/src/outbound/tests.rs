@@ -1,0 +1,487 @@
+//! Attempts against scripted servers in this process: what each kind of server and DNS leads to, and above all what
+//! reaches a server that must get nothing.
+
+mod lab;
+
+use hickory_proto::rr::RecordType::{A, MX, TLSA};
+use mta_dane::dnssec::Status;
+use mta_smtp::envelope::Body;
+
+use self::lab::{Behaviour, Lab, StartTls, assert_nothing_of_the_message};
+use super::tls_policy::{DestinationRule, TlsRule};
+use super::{Reach, Verdict};
+use crate::routing::RelayTls;
+
+#[test]
+fn dane_ee_matches_and_the_message_goes_out_whole() {
+    let lab = Lab::dane(Behaviour::default());
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_eq!(lab.server.received(), lab::CONTENT);
+    let host = &report.decision.hosts[0];
+    assert_eq!((host.requirement.as_str(), host.address_status.as_str()), ("dane", "secure"));
+    let tls = host.tries[0].tls.as_ref().unwrap();
+    assert_eq!(tls.version.as_deref(), Some("TLSv1.3"));
+    assert_eq!(tls.sni.as_deref(), Some("mx.test"));
+    assert!(tls.authenticated_by.as_deref().unwrap().contains("3 1 1"), "{tls:?}");
+    let log = lab.server.log();
+    assert!(
+        log.starts_with(
+            "EHLO client.test\r\nSTARTTLS\r\n<TLS>\r\nEHLO client.test\r\nMAIL FROM:<s@sender.test>"
+        ),
+        "{log}"
+    );
+}
+
+#[test]
+fn wrong_key_delays_and_nothing_of_the_message_leaves_rfc7672_2_2() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.tlsa(&["3 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert_nothing_of_the_message(&lab.server);
+    let story = report.decision.story().join("\n");
+    assert!(story.contains("did not match the certificate it served (SPKI sha256 "), "{story}");
+    assert!(story.contains("MX of example.test secure"), "{story}");
+    // One mismatch asks for the records once more before the host is given up.
+    assert_eq!(lab.resolver.forgotten().len(), 1);
+    assert_eq!(lab.server.connections(), 1);
+}
+
+#[test]
+fn records_replaced_behind_our_cache_are_asked_for_again() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.tlsa(&["3 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
+    let (resolver, record, owner) = (lab.resolver.clone(), lab.server.tlsa(), lab.owner());
+    // The right record appears as soon as the server was spoken to.
+    lab.server.on_connect(move || {
+        resolver.secure(&owner, TLSA, &[&record]);
+    });
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_eq!(lab.server.connections(), 2);
+}
+
+#[test]
+fn without_starttls_a_host_with_tlsa_gets_nothing() {
+    for (starttls, words) in [
+        (StartTls::NotOffered, "does not offer STARTTLS"),
+        (StartTls::Refused, "refused STARTTLS"),
+        (StartTls::Garbage, "TLS handshake"),
+        (StartTls::Close, "TLS handshake"),
+        (StartTls::Injected, "plaintext behind the reply to STARTTLS"),
+    ] {
+        let lab = Lab::dane(Behaviour { starttls, ..Behaviour::default() });
+        let report = lab.run();
+        assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.7.5".to_owned())], "{starttls:?}");
+        assert_nothing_of_the_message(&lab.server);
+        assert_eq!(lab.server.connections(), 1, "{starttls:?}: no second try");
+        let text = &report.outcomes[0].outcome.text;
+        assert!(text.contains(words), "{starttls:?}: {text}");
+    }
+}
+
+#[test]
+fn what_dns_leaves_unknown_is_never_taken_for_no_dane_rfc7672_2_1_2() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.resolver.bogus(&lab.owner(), TLSA);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert_eq!(lab.server.connections(), 0);
+    lab.resolver.unavailable(&lab.owner(), TLSA);
+    assert_eq!(lab.run().outcomes[0].outcome.verdict, Verdict::Deferred);
+    lab.resolver.bogus("mx.test", A);
+    assert_eq!(lab.run().outcomes[0].outcome.verdict, Verdict::Deferred);
+    lab.resolver.unavailable("example.test", MX);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.4.3".to_owned())]);
+    assert_eq!(report.outcomes[0].outcome.reach, Reach::NextHop);
+    assert_eq!(lab.server.connections(), 0);
+}
+
+#[test]
+fn a_stuck_resolver_ends_with_the_time_allowed() {
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.options.discovery_timeout = std::time::Duration::from_millis(20);
+    let _held = lab.resolver.hold(&lab.owner(), TLSA);
+    let report = lab.run();
+    assert_eq!(report.outcomes[0].outcome.verdict, Verdict::Deferred);
+    assert_eq!(lab.server.connections(), 0);
+}
+
+#[test]
+fn all_tlsa_unusable_means_tls_without_a_name_rfc7672_2_2() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.tlsa(&["1 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert!(lab.server.log().contains("<TLS>"));
+    let lab = Lab::dane(Behaviour { starttls: StartTls::NotOffered, ..Behaviour::default() });
+    lab.tlsa(&["1 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert_nothing_of_the_message(&lab.server);
+}
+
+#[test]
+fn opportunistic_tls_falls_back_but_not_over_injected_replies() {
+    for (starttls, connections, verdict) in [
+        (StartTls::Offered, 1, Verdict::Delivered),
+        (StartTls::NotOffered, 1, Verdict::Delivered),
+        (StartTls::Refused, 1, Verdict::Delivered),
+        (StartTls::Garbage, 2, Verdict::Delivered),
+        (StartTls::Close, 2, Verdict::Delivered),
+        (StartTls::Injected, 1, Verdict::Deferred),
+    ] {
+        let lab = Lab::unsigned(Behaviour { starttls, ..Behaviour::default() });
+        let report = lab.run();
+        assert_eq!(
+            report.outcomes[0].outcome.verdict,
+            verdict,
+            "{starttls:?}: {:?}",
+            report.decision.story()
+        );
+        assert_eq!(lab.server.connections(), connections, "{starttls:?}");
+        assert_eq!(lab.server.log().contains("<TLS>"), starttls == StartTls::Offered);
+        if connections == 2 {
+            assert_eq!(lab.server.log().matches("STARTTLS").count(), 1, "the new connection goes without");
+        }
+    }
+}
+
+#[test]
+fn next_host_is_tried_after_a_dane_failure_and_order_is_kept() {
+    let bad = Lab::dane(Behaviour { starttls: StartTls::NotOffered, ..Behaviour::default() });
+    let good = lab::Server::start(Behaviour::default());
+    bad.resolver.secure("example.test", MX, &["10 mx.test.", "20 mx2.test."]).secure(
+        "mx2.test",
+        A,
+        &["127.0.0.2"],
+    );
+    // The second host listens at another address of the same port; its records match.
+    let second = lab::Server::start_at([127, 0, 0, 2], bad.server.port(), Behaviour::default());
+    let owner = format!("_{}._tcp.mx2.test", bad.server.port());
+    bad.resolver.secure(&owner, TLSA, &[&second.tlsa()]);
+    let report = bad.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_nothing_of_the_message(&bad.server);
+    assert_eq!(second.received(), lab::CONTENT);
+    assert_eq!(report.decision.hosts.len(), 2);
+    assert_eq!(good.connections(), 0);
+}
+
+#[test]
+fn next_hops_that_never_work_rfc7505_4_1() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.resolver.secure("example.test", MX, &["0 ."]);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.1.10".to_owned())]);
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.job_to("nowhere.test");
+    lab.resolver.nxdomain("nowhere.test", Status::Insecure);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.1.2".to_owned())]);
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.options.own_ports = vec![lab.server.port()];
+    lab.options.host_name = "mx.test".to_owned();
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.4.6".to_owned())]);
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.options.own_ports = vec![lab.server.port()];
+    lab.options.own_addresses = vec!["127.0.0.1".parse().unwrap()];
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.4.6".to_owned())]);
+    assert_eq!(lab.server.connections(), 0);
+}
+
+#[test]
+fn no_connection_to_loopback_unless_configured() {
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.options.allow_loopback = false;
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.4.4".to_owned())]);
+    assert_eq!(lab.server.connections(), 0);
+}
+
+#[test]
+fn each_recipient_has_its_own_outcome() {
+    let behaviour = Behaviour::default()
+        .reply("RCPT TO:<b@example.test>", "550 5.1.1 no such user\r\n")
+        .reply("RCPT TO:<c@example.test>", "450 4.2.1 busy\r\n");
+    let mut lab = Lab::dane(behaviour);
+    lab.recipients(&["a@example.test", "b@example.test", "c@example.test"]);
+    let report = lab.run();
+    assert_eq!(
+        lab::seen(&report),
+        [
+            (Verdict::Delivered, "2.0.0".to_owned()),
+            (Verdict::Failed, "5.1.1".to_owned()),
+            (Verdict::Deferred, "4.2.1".to_owned())
+        ]
+    );
+    assert_eq!(report.decision.result, "delivered 1, deferred 1, failed 1");
+    let said = &report.decision.hosts[0].tries[0].replies;
+    assert!(
+        said.iter().any(|reply| reply.to == "RCPT <b@example.test>" && reply.reply.starts_with("550 5.1.1"))
+    );
+}
+
+#[test]
+fn many_recipients_go_in_several_transactions_on_one_connection() {
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.options.max_recipients = 2;
+    lab.recipients(&[
+        "a@example.test",
+        "b@example.test",
+        "c@example.test",
+        "d@example.test",
+        "e@example.test",
+    ]);
+    let report = lab.run();
+    assert!(report.outcomes.iter().all(|outcome| outcome.outcome.verdict == Verdict::Delivered));
+    assert_eq!((lab.server.connections(), lab.server.log().matches("MAIL FROM").count()), (1, 3));
+}
+
+#[test]
+fn servers_that_misbehave_delay_the_mail_and_nothing_else() {
+    let cases = [
+        ("421 at the greeting", Behaviour::default().reply("", "421 4.3.2 busy\r\n"), "4.3.2"),
+        ("554 at the greeting", Behaviour::default().reply("", "554 5.7.1 blocked\r\n"), "4.7.1"),
+        ("silence", Behaviour::default().reply("", "<HANG>"), "4.4.2"),
+        ("endless greeting", Behaviour::default().reply("", "<ENDLESS>"), "4.5.0"),
+        ("close at MAIL", Behaviour::default().reply("MAIL", "<CLOSE>"), "4.4.2"),
+        ("421 at RCPT", Behaviour::default().reply("RCPT", "421 4.7.0 slow down\r\n"), "4.7.0"),
+        ("hang at DATA", Behaviour::default().reply("DATA", "<HANG>"), "4.4.2"),
+        ("endless DATA", Behaviour::default().reply("DATA", "<ENDLESS>"), "4.5.0"),
+        ("250 to DATA", Behaviour::default().reply("DATA", "250 ok\r\n"), "4.5.0"),
+        ("close after the dot", Behaviour::default().reply(".", "<CLOSE>"), "4.4.2"),
+        ("hang after the dot", Behaviour::default().reply(".", "<HANG>"), "4.4.2"),
+        ("half a reply after the dot", Behaviour::default().reply(".", "250-queued\r\n<HANG>"), "4.4.2"),
+        ("421 after the dot", Behaviour::default().reply(".", "421 4.3.2 going\r\n"), "4.3.2"),
+        ("4yz after the dot", Behaviour::default().reply(".", "451 4.3.0 later\r\n"), "4.3.0"),
+    ];
+    for (name, behaviour, status) in cases {
+        let mut lab = Lab::unsigned(behaviour);
+        lab.hurry();
+        let report = lab.run();
+        let outcome = &report.outcomes[0].outcome;
+        assert_eq!(
+            (outcome.verdict, outcome.status.to_string().as_str()),
+            (Verdict::Deferred, status),
+            "{name}: {outcome:?}"
+        );
+        assert!(report.decision.to_json().len() < 16 * 1024, "{name}: the record is bounded");
+    }
+}
+
+#[test]
+fn a_body_goes_out_once_per_attempt_when_the_final_reply_is_lost_g5() {
+    let lab = Lab::unsigned(Behaviour::default().reply(".", "<CLOSE>"));
+    lab.resolver.insecure("example.test", MX, &["10 mx.test.", "20 mx2.test."]).insecure(
+        "mx2.test",
+        A,
+        &["127.0.0.2"],
+    );
+    let second = lab::Server::start_at([127, 0, 0, 2], lab.server.port(), Behaviour::default());
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.4.2".to_owned())]);
+    assert_eq!((lab.server.connections(), second.connections()), (1, 0));
+}
+
+#[test]
+fn a_250_before_a_broken_quit_is_sent_g5() {
+    for quit in ["<CLOSE>", "<HANG>", "garbage\r\n"] {
+        let lab = Lab::unsigned(Behaviour::default().reply("QUIT", quit));
+        assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())], "{quit}");
+    }
+}
+
+#[test]
+fn one_byte_at_a_time_is_slow_but_right() {
+    let lab = Lab::dane(Behaviour { drip: true, ..Behaviour::default() });
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_eq!(lab.server.received(), lab::CONTENT);
+}
+
+#[test]
+fn big_content_streams_and_keeps_its_dots() {
+    let mut lab = Lab::dane(Behaviour::default());
+    let content = b"..two dots\r\n.\r\nand a line\r\n".repeat(20_000);
+    lab.content(content.clone());
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert!(lab.server.received() == content, "content changed on the way");
+}
+
+#[test]
+fn unreadable_content_is_our_fault_and_ends_without_a_dot() {
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.broken_content();
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.3.0".to_owned())]);
+    assert_eq!(report.outcomes[0].outcome.reach, Reach::Site);
+    assert!(!lab.server.log().contains("\r\n.\r\n"));
+}
+
+#[test]
+fn nobody_listens() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.resolver.secure("mx.test", A, &["127.0.0.3"]);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.4.1".to_owned())]);
+    assert!(report.decision.hosts[0].tries[0].result.starts_with("no connection"), "{:?}", report.decision);
+}
+
+#[test]
+fn the_next_address_of_a_host_is_tried() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.resolver.secure("mx.test", A, &["127.0.0.3", "127.0.0.1", "127.0.0.4", "127.0.0.5"]);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+}
+
+#[test]
+fn local_rules_require_tls_or_switch_dane_off() {
+    let rule = |tls| {
+        vec![DestinationRule { domain: "example.test".into(), tls, until: None, reason: "test".into() }]
+    };
+    let mut lab = Lab::unsigned(Behaviour { starttls: StartTls::NotOffered, ..Behaviour::default() });
+    lab.options.destinations = rule(TlsRule::Encrypt);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert_nothing_of_the_message(&lab.server);
+
+    let mut lab = Lab::unsigned(Behaviour::default());
+    lab.options.destinations = rule(TlsRule::DaneMandatory);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert_eq!(lab.server.connections(), 0);
+
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.tlsa(&["3 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
+    lab.options.destinations = rule(TlsRule::DaneOff);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert!(report.decision.story()[0].contains("DANE is switched off for example.test: test"));
+
+    // A self-signed certificate satisfies nobody who wants it verified.
+    let mut lab = Lab::unsigned(Behaviour::default());
+    lab.options.destinations = rule(TlsRule::Verify);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert_nothing_of_the_message(&lab.server);
+}
+
+#[test]
+fn require_tls_goes_nowhere_without_a_proof_rfc8689_4_2_1() {
+    let mut lab = Lab::unsigned(Behaviour::default());
+    lab.job.parameters.require_tls = true;
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.7.30".to_owned())]);
+    assert_eq!(lab.server.connections(), 0);
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.job.parameters.require_tls = true;
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.7.30".to_owned())], "the host does not offer it");
+    assert_nothing_of_the_message(&lab.server);
+}
+
+#[test]
+fn eight_bit_content_goes_as_it_is() {
+    let mut lab = Lab::dane(Behaviour::default());
+    lab.job.parameters.body = Body::EightBitMime;
+    lab.content("Subject: ä\r\n".as_bytes().to_vec());
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_eq!(lab.server.received(), "Subject: ä\r\n".as_bytes());
+}
+
+#[test]
+fn a_relay_host_gets_the_login_inside_verified_tls_only() {
+    for mechanism in ["SCRAM-SHA-256 PLAIN LOGIN", "PLAIN", "LOGIN"] {
+        for tls in [RelayTls::StartTls, RelayTls::Implicit] {
+            let lab = Lab::relay(Behaviour { auth: Some(mechanism), ..Behaviour::default() }, tls);
+            let report = lab.run();
+            let seen = lab::seen(&report);
+            assert_eq!(
+                seen,
+                [(Verdict::Delivered, "2.0.0".to_owned())],
+                "{mechanism} {tls:?}: {:?}",
+                report.decision
+            );
+            if mechanism.starts_with("SCRAM") {
+                assert!(
+                    !lab.server.log().contains("AUTH PLAIN")
+                        && lab.server.log().contains("AUTH SCRAM-SHA-256")
+                );
+            }
+            assert!(!format!("{report:?}").contains(lab::SECRET), "no secret in any record");
+        }
+    }
+}
+
+#[test]
+fn the_secret_never_leaves_without_verified_tls() {
+    for tls in [RelayTls::StartTls, RelayTls::Implicit, RelayTls::Opportunistic, RelayTls::Never] {
+        for (name, behaviour, trusted) in [
+            ("untrusted certificate", Behaviour::default(), false),
+            ("no STARTTLS", Behaviour { starttls: StartTls::NotOffered, ..Behaviour::default() }, true),
+            ("STARTTLS refused", Behaviour { starttls: StartTls::Refused, ..Behaviour::default() }, true),
+            ("injection", Behaviour { starttls: StartTls::Injected, ..Behaviour::default() }, true),
+        ] {
+            if tls == RelayTls::Implicit && trusted {
+                continue;
+            }
+            let mut lab = Lab::relay(Behaviour { auth: Some("PLAIN LOGIN"), ..behaviour }, tls);
+            if !trusted {
+                lab.distrust();
+            }
+            let report = lab.run();
+            assert_eq!(report.outcomes[0].outcome.verdict, Verdict::Deferred, "{tls:?} {name}");
+            assert!(!lab.server.log().contains("AUTH"), "{tls:?} {name}: {}", lab.server.log());
+            assert_nothing_of_the_message(&lab.server);
+        }
+    }
+}
+
+#[test]
+fn a_relay_host_with_secure_tlsa_is_verified_by_it() {
+    let mut lab = Lab::relay(Behaviour { auth: Some("PLAIN"), ..Behaviour::default() }, RelayTls::StartTls);
+    lab.distrust();
+    lab.resolver.secure(&lab.owner(), TLSA, &[&lab.server.tlsa()]);
+    let report = lab.run();
+    assert_eq!(
+        lab::seen(&report),
+        [(Verdict::Delivered, "2.0.0".to_owned())],
+        "{:?}",
+        report.decision.story()
+    );
+    // And a record that does not match beats any certificate authority.
+    let lab = Lab::relay(Behaviour { auth: Some("PLAIN"), ..Behaviour::default() }, RelayTls::StartTls);
+    lab.resolver.secure(
+        &lab.owner(),
+        TLSA,
+        &["3 1 1 00000000000000000000000000000000000000000000000000000000000000aa"],
+    );
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.5".to_owned())]);
+    assert!(!lab.server.log().contains("AUTH"));
+}
+
+#[test]
+fn a_login_that_fails_delays() {
+    let lab = Lab::relay(
+        Behaviour { auth: Some("PLAIN"), ..Behaviour::default() }.reply("AUTH", "535 5.7.8 no\r\n"),
+        RelayTls::StartTls,
+    );
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.8".to_owned())]);
+    let mut lab = Lab::relay(Behaviour { auth: Some("PLAIN"), ..Behaviour::default() }, RelayTls::StartTls);
+    lab.lose_secret();
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.3.5".to_owned())]);
+    assert_eq!(report.outcomes[0].outcome.reach, Reach::Site);
+    assert_eq!(lab.server.connections(), 0);
+    // A server that skips its own proof is not believed.
+    let lab = Lab::relay(
+        Behaviour { auth: Some("SCRAM-SHA-256"), ..Behaviour::default() }.reply("AUTH", "235 ok\r\n"),
+        RelayTls::StartTls,
+    );
+    assert_eq!(lab.run().outcomes[0].outcome.verdict, Verdict::Deferred);
+    assert_nothing_of_the_message(&lab.server);
+}
+
+#[test]
+fn plaintext_relay_on_this_host() {
+    let mut lab =
+        Lab::relay(Behaviour { starttls: StartTls::Offered, ..Behaviour::default() }, RelayTls::Never);
+    lab.no_login();
+    lab.options.allow_loopback = false;
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert!(!lab.server.log().contains("STARTTLS\r\n"));
+}
