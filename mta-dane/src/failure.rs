@@ -351,6 +351,11 @@ pub enum Mismatch {
     },
     /// A DANE-TA(2) record names a certificate, but nothing links the server's certificate to it by valid signatures.
     NotIssuedByAnchor,
+    /// A certificate in the path is signed in a way that is not supported here: SHA-1, RSA below 2048 bits, rare curves.
+    UnsupportedSignature {
+        /// Its subject.
+        subject: String,
+    },
     /// A certificate cannot be read.
     Unreadable {
         /// 0 is the server's certificate, others count upwards along the chain as it was sent.
@@ -420,6 +425,7 @@ impl Mismatch {
             Self::Expired { .. } | Self::NotYetValid { .. } => ResultType::CertificateExpired,
             Self::Name { .. } => ResultType::CertificateHostMismatch,
             Self::NotIssuedByAnchor
+            | Self::UnsupportedSignature { .. }
             | Self::NotACertificateAuthority { .. }
             | Self::PathTooLong { .. }
             | Self::NameConstraint { .. }
@@ -435,6 +441,7 @@ impl Mismatch {
             Self::ChainTooLarge { .. } => "chain-too-large",
             Self::NothingMatches { .. } => "no-tlsa-record-matches",
             Self::NotIssuedByAnchor => "not-issued-by-anchor",
+            Self::UnsupportedSignature { .. } => "unsupported-signature",
             Self::Unreadable { .. } => "unreadable-certificate",
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not-yet-valid",
@@ -471,6 +478,11 @@ impl fmt::Display for Mismatch {
             ),
             Self::NotIssuedByAnchor => f.write_str(
                 "a TLSA record names an issuer, but the server's certificate does not lead to it by valid signatures",
+            ),
+            Self::UnsupportedSignature { subject } => write!(
+                f,
+                "the certificate of {subject} is signed in a way that is not accepted any more (SHA-1, RSA below 2048 \
+                 bits) or not supported here"
             ),
             Self::Unreadable { position, field } => {
                 write!(f, "cannot read the {field} of certificate {position} of the chain")

@@ -203,6 +203,21 @@ fn other_key_types() {
     }
 }
 
+/// RSA keys, of the server and of its issuer: still the most common kind.
+#[test]
+fn rsa_keys() {
+    let issuer = Spec::ca("root").with(|s| s.subject = name("root"));
+    let issuer = issuer.build(&name("root"), &rsa_key(), &rsa_key());
+    let leaf = Spec::leaf(HOST).build(&issuer.subject, &issuer.key, &rsa_key());
+    for version in VERSIONS {
+        let server = server(&[&leaf, &issuer], &leaf.key, version);
+        for record in [leaf.record(3, 1, 1), issuer.record(2, 0, 1), issuer.record(2, 1, 0)] {
+            let verifier = DaneVerifier::new(&demand(vec![record]), &provider());
+            assert_eq!(handshake(&server, verifier), Ok(HandshakeKind::Full));
+        }
+    }
+}
+
 /// F8: no session is resumed, which would skip the verifier; not even with one configuration used twice.
 #[test]
 fn f8_no_resumption() {

@@ -154,6 +154,23 @@ fn h2_path_rules_below_the_anchor() {
     }
 }
 
+/// H2: an algorithm that is not accepted any more is called that.
+#[test]
+fn h2_unsupported_signature() {
+    // The middle's signature algorithm, in both places, becomes ecdsa-with-SHA1.
+    let f = family();
+    let sha256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let mut der = f.middle.der.clone();
+    for at in (0..der.len() - sha256.len()).rev() {
+        if der[at..].starts_with(sha256) {
+            der[at + 5..at + 8].copy_from_slice(&[0x04, 0x03, 0x01]);
+        }
+    }
+    let middle = Cert { der, ..f.middle.clone() };
+    let why = refuses(&[f.root.record(2, 1, 1)], &[&f.leaf, &middle, &f.root]);
+    assert_eq!(why.code(), "unsupported-signature", "{why}");
+}
+
 /// H2: what is right or none of our business below the anchor.
 #[test]
 fn h2_odd_but_valid_leaves() {

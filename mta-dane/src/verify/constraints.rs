@@ -1,11 +1,11 @@
 //! Name constraints (RFC 5280 4.2.1.10): whether an issuer's permitted and excluded subtrees allow the names of a
-//! certificate below it. DNS names, directory names, mail addresses and IP addresses are compared; a name of any other
+//! certificate below it. DNS names, directory names, mail addresses, URIs and IP addresses are compared; a name of any other
 //! form is refused where the constraints speak of that form at all.
 //!
 //! What it does not: minimum and maximum of a subtree are refused, as RFC 5280 demands them to be 0 and absent.
 
 use super::extensions::{SUBJECT_ALT_NAME, find};
-use super::names::{DIRECTORY_NAME, DNS_NAME, EMAIL, IP_ADDRESS, general_names, presented};
+use super::names::{DIRECTORY_NAME, DNS_NAME, EMAIL, IP_ADDRESS, URI, general_names, presented};
 use crate::der::{Certificate, Malformed, Reader, SEQUENCE, SET, attributes, single};
 
 /// Most comparisons of a name with a subtree within one path.
@@ -115,6 +115,7 @@ fn is_within(tag: u8, name: &[u8], base: &[u8]) -> Result<Option<bool>, Malforme
         DIRECTORY_NAME => Some(directory_within(name, base)?),
         EMAIL => Some(email_within(name, base)),
         IP_ADDRESS => Some(address_within(name, base)),
+        URI => uri_host(name).map(|host| host_within(host, base)),
         _ => None,
     })
 }
@@ -174,11 +175,20 @@ fn email_within(name: &[u8], base: &[u8]) -> bool {
         let (base_local, base_host) = base.split_at(base_at);
         return local == base_local && host.eq_ignore_ascii_case(base_host.get(1..).unwrap_or_default());
     }
-    if base.starts_with(b".") {
-        dns_within(host, base)
-    } else {
-        base.is_empty() || host.eq_ignore_ascii_case(base)
-    }
+    base.is_empty() || host_within(host, base)
+}
+
+/// One host, or (with a leading dot) all hosts of a domain: the rule for mail addresses and URIs.
+fn host_within(host: &[u8], base: &[u8]) -> bool {
+    if base.starts_with(b".") { dns_within(host, base) } else { host.eq_ignore_ascii_case(base) }
+}
+
+/// The host of a URI with an authority, `scheme://user@host:port/path`.
+fn uri_host(uri: &[u8]) -> Option<&[u8]> {
+    let start = uri.windows(3).position(|window| window == b"://")?;
+    let authority = uri.get(start + 3..)?.split(|byte| matches!(byte, b'/' | b'?' | b'#')).next()?;
+    let host = authority.rsplit(|byte| *byte == b'@').next()?.split(|byte| *byte == b':').next()?;
+    (!host.is_empty()).then_some(host)
 }
 
 /// An address, in a base of address and mask.

@@ -65,6 +65,7 @@ pub(super) fn general_names(value: &[u8]) -> Result<Vec<(u8, &[u8])>, Malformed>
 pub(super) const EMAIL: u8 = 0x81;
 pub(super) const DNS_NAME: u8 = 0x82;
 pub(super) const DIRECTORY_NAME: u8 = 0xa4;
+pub(super) const URI: u8 = 0x86;
 pub(super) const IP_ADDRESS: u8 = 0x87;
 
 const MAX_SHOWN_NAMES: usize = 16;

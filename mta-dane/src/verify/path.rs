@@ -63,6 +63,12 @@ impl<'s, 'a> Search<'s, 'a> {
         for anchor in self.anchors {
             let named = anchor.certificate.is_none_or(|certificate| certificate.subject == head.issuer);
             if !named || !self.signed_by(&head, anchor.spki)? {
+                if named && anchor.certificate.is_some() && !is_supported(&head, anchor.spki) {
+                    self.note(
+                        path.len(),
+                        Mismatch::UnsupportedSignature { subject: name_text(head.subject) },
+                    );
+                }
                 continue;
             }
             match check_path(path, anchor, self.now) {
@@ -117,6 +123,21 @@ fn signature_holds(certificate: &Certificate<'_>, spki: &[u8]) -> bool {
         .filter(|known| known.public_key_alg_id().as_ref() == key_algorithm)
         .any(|known| known.verify_signature(key, certificate.tbs, certificate.signature).is_ok())
 }
+
+/// Whether the signature could be checked at all: its algorithm is known for this kind of key, and an RSA key is long enough.
+fn is_supported(certificate: &Certificate<'_>, spki: &[u8]) -> bool {
+    let Some((key_algorithm, key)) = key_parts(spki) else { return false };
+    let known = algorithms().any(|known| {
+        known.signature_alg_id().as_ref() == certificate.algorithm
+            && known.public_key_alg_id().as_ref() == key_algorithm
+    });
+    known && (key_algorithm.first_chunk() != Some(RSA_PREFIX) || key.len() >= RSA_2048_KEY_OCTETS)
+}
+
+/// The beginning of rsaEncryption's object identifier: tag, length, 1.2.840.113549.1.1.1.
+const RSA_PREFIX: &[u8; 11] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// Octets of the smallest RSAPublicKey structure with a modulus of 2048 bits.
+const RSA_2048_KEY_OCTETS: usize = 260;
 
 /// The signature algorithms that webpki offers over ring: ECDSA, Ed25519, RSA PKCS#1 and PSS from 2048 bits, SHA-2 only.
 fn algorithms() -> impl Iterator<Item = &'static dyn SignatureVerificationAlgorithm> {

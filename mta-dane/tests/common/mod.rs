@@ -137,8 +137,12 @@ impl Spec {
     }
 
     pub fn build(&self, issuer: &[u8], issuer_key: &Arc<KeyPair>, key: &Arc<KeyPair>) -> Cert {
-        // ecdsa-with-SHA256.
-        let algorithm = seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02])]);
+        let algorithm = if issuer_key.algorithm() == &rcgen::PKCS_RSA_SHA256 {
+            seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b]), &[5, 0]])
+        } else {
+            // ecdsa-with-SHA256.
+            seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02])])
+        };
         let mut tbs = Vec::new();
         if self.version > 1 {
             tbs.extend(tlv(0xa0, &tlv(0x02, &[self.version - 1])));
@@ -213,6 +217,11 @@ pub fn dns_constraints(permitted: &[&str], excluded: &[&str]) -> Vec<u8> {
 
 pub fn new_key() -> Arc<KeyPair> {
     Arc::new(KeyPair::generate().unwrap())
+}
+
+/// An RSA key of 2048 bits, made for these tests: the crypto library here makes none itself.
+pub fn rsa_key() -> Arc<KeyPair> {
+    Arc::new(KeyPair::from_pem(include_str!("rsa2048.pem")).unwrap())
 }
 
 impl Cert {
