@@ -242,7 +242,10 @@ impl Lookup {
                 }
                 Ok(Ok(verdict))
             }
-            Err(_) if self.refresh(signer) => self.judge_by(reply, set, signer),
+            // Keys from the cache may be older than the zone's.
+            Err(Fault::NoKey(_) | Fault::Mismatch(_)) if self.refresh(signer) => {
+                self.judge_by(reply, set, signer)
+            }
             Err(fault) => Ok(Err(fault_stop(set, signer, &fault))),
         }
     }

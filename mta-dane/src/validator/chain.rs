@@ -257,7 +257,7 @@ impl Lookup {
         let mut verdict = ClockVerdict::Unknown;
         for rrsig in set.signatures.iter().take(limits.signatures_per_set) {
             if rrsig.input().signer_name != *zone
-                || signature::check_keys(&set, rrsig, trusted, &limits, &mut self.work).is_err()
+                || !signature::is_by(&set, rrsig, trusted, &limits, &mut self.work)
             {
                 continue;
             }

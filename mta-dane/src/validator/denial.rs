@@ -133,7 +133,7 @@ impl Lookup {
         let mut evidence = Evidence::default();
         let mut ttl = self.soa_ttl(reply, zone)?.unwrap_or(u32::MAX);
         for rtype in [RecordType::NSEC, RecordType::NSEC3] {
-            for owner in RrSet::owners(&reply.authorities, rtype) {
+            for owner in self.proof_owners(reply, rtype, zone) {
                 let Some(set) = RrSet::collect(&reply.authorities, &owner, rtype) else { continue };
                 let Some(verified) = self.verified_proof(reply, &set, zone)? else { continue };
                 ttl = ttl.min(verified.ttl);
@@ -143,6 +143,14 @@ impl Lookup {
             }
         }
         Ok((evidence, if ttl == u32::MAX { 0 } else { ttl }))
+    }
+
+    /// The owners of the zone's NSEC or NSEC3 records in a response, no more than are looked at.
+    fn proof_owners(&self, reply: &Reply, rtype: RecordType, zone: &ZoneKeys) -> Vec<Name> {
+        let mut owners = RrSet::owners(&reply.authorities, rtype);
+        owners.retain(|owner| zone.zone.zone_of(owner));
+        owners.truncate(self.validator.limits().proofs_per_response);
+        owners
     }
 
     /// Verifies a set of the authority section; `None` where it does not hold or was expanded from a wildcard.
@@ -181,7 +189,7 @@ impl Lookup {
         zone: &Arc<ZoneKeys>,
     ) -> Stop {
         for proof_type in [RecordType::NSEC, RecordType::NSEC3] {
-            for owner in RrSet::owners(&reply.authorities, proof_type) {
+            for owner in self.proof_owners(reply, proof_type, zone) {
                 let Some(set) = RrSet::collect(&reply.authorities, &owner, proof_type) else { continue };
                 if let Err(fault) = self.verify(reply, Section::Authority, &set, zone)
                     && fault > Fault::Malformed

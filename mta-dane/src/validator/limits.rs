@@ -25,6 +25,8 @@ pub struct Limits {
     pub alias_hops: usize,
     /// Records in the answer and authority sections of one response.
     pub records_per_response: usize,
+    /// NSEC and NSEC3 records, each, of one zone in one response that are looked at.
+    pub proofs_per_response: usize,
     /// Different signers tried for one record set or denial.
     pub signers_per_set: usize,
     /// The longest that any answer is reused, in seconds.
@@ -48,6 +50,7 @@ impl Default for Limits {
             nsec3_hashes: 20_000,
             alias_hops: 10,
             records_per_response: 1_000,
+            proofs_per_response: 32,
             signers_per_set: 3,
             max_ttl: 86_400,
             max_negative_ttl: 300,

@@ -72,9 +72,23 @@ pub(super) fn verify(
     // A signature over the name itself needs no further proof, so it goes before one over a wildcard.
     candidates.sort_by_key(|rrsig| std::cmp::Reverse(rrsig.input().num_labels));
     let mut fault = Fault::Missing;
-    for rrsig in candidates.into_iter().take(limits.signatures_per_set) {
-        match verify_one(set, zone, rrsig, keys, now, limits, work) {
-            Ok(verified) => return Ok(verified),
+    let mut tried = 0;
+    for rrsig in candidates {
+        let (matching, expires_at) = match precheck(set, zone, rrsig, keys, now, limits) {
+            Ok(fit) => fit,
+            Err(Fault::Limit(what)) => return Err(Fault::Limit(what)),
+            Err(worse) => {
+                fault = fault.max(worse);
+                continue;
+            }
+        };
+        // Only what costs a public-key operation counts; what is worthless at sight does not.
+        if tried == limits.signatures_per_set {
+            break;
+        }
+        tried += 1;
+        match check(set, rrsig, &matching, work) {
+            Ok(()) => return Ok(verified(set, rrsig, expires_at - now, limits)),
             Err(Fault::Limit(what)) => return Err(Fault::Limit(what)),
             Err(worse) => fault = fault.max(worse),
         }
@@ -82,33 +96,39 @@ pub(super) fn verify(
     Err(fault)
 }
 
-fn verify_one(
+/// Everything about a signature but the cryptography (RFC 4035 5.3.1): the keys to try, and when the signature ends.
+fn precheck<'k>(
     set: &RrSet<'_>,
     zone: &Name,
     rrsig: &RRSIG,
-    keys: &[(u16, DNSKEY)],
+    keys: &'k [(u16, DNSKEY)],
     now: u64,
     limits: &Limits,
-    work: &mut Work,
-) -> Result<Verified, Fault> {
+) -> Result<(Vec<&'k DNSKEY>, u64), Fault> {
     let input = rrsig.input();
-    let own_labels = set.owner.num_labels();
-    if input.type_covered != set.rtype || input.num_labels > own_labels || !zone.zone_of(&set.owner) {
+    if input.type_covered != set.rtype
+        || input.num_labels > set.owner.num_labels()
+        || !zone.zone_of(&set.owner)
+    {
         return Err(Fault::Malformed);
     }
     // A wildcard above the zone would be another zone's.
-    if usize::from(input.num_labels) < usize::from(zone.num_labels()) {
+    if input.num_labels < zone.num_labels() {
         return Err(Fault::Malformed);
     }
     if !supported(input.algorithm) {
         return Err(Fault::Unsupported(input.algorithm.into()));
     }
     let expires_at = in_time(rrsig, now)?;
-    check_keys(set, rrsig, keys, limits, work)?;
-    let left = u32::try_from(expires_at - now).unwrap_or(u32::MAX);
+    Ok((matching_keys(rrsig, keys, limits)?, expires_at))
+}
+
+fn verified(set: &RrSet<'_>, rrsig: &RRSIG, seconds_left: u64, limits: &Limits) -> Verified {
+    let input = rrsig.input();
+    let left = u32::try_from(seconds_left).unwrap_or(u32::MAX);
     let ttl = set.ttl().min(super::rrset::sane_ttl(input.original_ttl)).min(left).min(limits.max_ttl);
-    let wildcard = (input.num_labels < own_labels).then(|| usize::from(input.num_labels));
-    Ok(Verified { ttl, wildcard })
+    let wildcard = (input.num_labels < set.owner.num_labels()).then(|| usize::from(input.num_labels));
+    Verified { ttl, wildcard }
 }
 
 /// Whether an algorithm can be verified here. Everything else makes a zone insecure (RFC 4035 5.2): of the
@@ -133,27 +153,29 @@ pub(super) fn in_time(rrsig: &RRSIG, now: u64) -> Result<u64, Fault> {
     Ok(expiration)
 }
 
-/// The cryptographic part, whatever the time is.
-pub(super) fn check_keys(
-    set: &RrSet<'_>,
+/// The keys that a signature may be by: those of its tag and algorithm.
+fn matching_keys<'k>(
     rrsig: &RRSIG,
-    keys: &[(u16, DNSKEY)],
+    keys: &'k [(u16, DNSKEY)],
     limits: &Limits,
-    work: &mut Work,
-) -> Result<(), Fault> {
+) -> Result<Vec<&'k DNSKEY>, Fault> {
     let input = rrsig.input();
-    let matching = || {
-        keys.iter().filter(|(tag, key)| *tag == input.key_tag && Verifier::algorithm(key) == input.algorithm)
-    };
-    let count = matching().count();
-    if count == 0 {
+    let fits =
+        |(tag, key): &&(u16, DNSKEY)| *tag == input.key_tag && Verifier::algorithm(key) == input.algorithm;
+    let matching: Vec<&DNSKEY> = keys.iter().filter(fits).map(|(_, key)| key).collect();
+    if matching.is_empty() {
         return Err(Fault::NoKey(input.key_tag));
     }
-    if count > limits.keys_per_tag {
+    if matching.len() > limits.keys_per_tag {
         return Err(Fault::Limit("more keys of one tag than are tried"));
     }
+    Ok(matching)
+}
+
+/// The cryptographic part.
+fn check(set: &RrSet<'_>, rrsig: &RRSIG, keys: &[&DNSKEY], work: &mut Work) -> Result<(), Fault> {
     let data = canonical::signed_data(&set.owner, rrsig, &set.rdata).ok_or(Fault::Malformed)?;
-    for (_, key) in matching() {
+    for key in keys {
         if !work.signature_check() {
             return Err(Fault::Limit("more signature checks than one lookup may cost"));
         }
@@ -161,5 +183,16 @@ pub(super) fn check_keys(
             return Ok(());
         }
     }
-    Err(Fault::Mismatch(input.key_tag))
+    Err(Fault::Mismatch(rrsig.input().key_tag))
+}
+
+/// Whether a signature is by one of these keys, whatever the time is.
+pub(super) fn is_by(
+    set: &RrSet<'_>,
+    rrsig: &RRSIG,
+    keys: &[(u16, DNSKEY)],
+    limits: &Limits,
+    work: &mut Work,
+) -> bool {
+    matching_keys(rrsig, keys, limits).is_ok_and(|keys| check(set, rrsig, &keys, work).is_ok())
 }

@@ -12,7 +12,7 @@ use crate::validator::Validator;
 use crate::validator::testing::*;
 
 /// Rounds for each question without the environment variable.
-const ROUNDS: u64 = 150;
+const ROUNDS: u64 = 60;
 
 fn world(nsec3: Option<bool>) -> World {
     let mut zone = Zone::signed("example.test.").with(&[
