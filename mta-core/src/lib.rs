@@ -7,6 +7,7 @@ pub mod control;
 pub mod delivery;
 pub mod dns;
 pub mod inbound;
+pub mod inspect;
 pub mod log;
 pub mod net;
 pub mod outbound;

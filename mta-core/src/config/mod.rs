@@ -25,8 +25,8 @@ use std::time::Duration;
 pub use self::apply::Applied;
 pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::types::{
-    DaneMode, DnsMode, DnsServer, DomainName, DomainPattern, HostPort, LogLevel, LogTarget, MailAddress,
-    MailboxName, Mechanism, Network, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainName, DomainPattern, HostName, HostPort, LogLevel, LogTarget,
+    MailAddress, MailboxName, Network, RelayTls, Size,
 };
 
 /// The whole configuration of one server.
@@ -94,8 +94,8 @@ pub struct Smtp {
     pub max_sessions: u32,
     /// Sessions at a time from one client address (an IPv6 client counts by its /64).
     pub max_sessions_per_client: u32,
-    /// Messages accepted in one session.
-    pub max_messages_per_session: u32,
+    /// Transactions in one session.
+    pub max_transactions: u32,
     /// Rejected commands after which the session is ended.
     pub max_errors: u32,
     /// Commands without progress (NOOP, RSET, VRFY, EHLO...) after which the session is ended.
@@ -106,16 +106,22 @@ pub struct Smtp {
     pub max_line: Size,
     /// Longest header section, in bytes.
     pub max_header: Size,
+    /// Most lines of a header section.
+    pub max_header_lines: u32,
     /// How long the server waits for a command (RFC 5321 4.5.3.2.7: at least 5 minutes).
     pub command_timeout: Duration,
     /// How long it waits for the next part of the content.
-    pub data_timeout: Duration,
+    pub block_timeout: Duration,
+    /// How long the content of one message may take in all.
+    pub content_timeout: Duration,
     /// How long one write of a reply may take.
     pub write_timeout: Duration,
     /// How long a TLS handshake may take.
     pub tls_timeout: Duration,
     /// How long a session may last in all.
     pub session_timeout: Duration,
+    /// How long the greeting waits for clients that speak too early.
+    pub greeting_wait: Duration,
 }
 
 /// The certificate shown to clients. Without one the server makes its own key and self-signed certificate.
@@ -166,8 +172,8 @@ pub struct Dns {
     pub query_timeout: Duration,
     /// How long a whole lookup may take, validation included.
     pub lookup_timeout: Duration,
-    /// Answers and keys kept in memory.
-    pub cache_entries: u32,
+    /// Memory for answers and keys.
+    pub cache_size: Size,
 }
 
 /// Mail going out.
@@ -195,8 +201,8 @@ pub struct Outbound {
     pub max_hosts: u32,
     /// Addresses tried of one MX host.
     pub max_addresses_per_host: u32,
-    /// Recipients in one transaction.
-    pub max_recipients: u32,
+    /// Transactions begun in one attempt.
+    pub max_transactions: u32,
     /// Largest reply taken from a server, in bytes, over all its lines.
     pub max_reply: Size,
     /// How long a connection may take to be made.
@@ -213,15 +219,17 @@ pub struct Outbound {
     pub block_timeout: Duration,
     /// How long to wait for the reply after the end of data.
     pub end_of_data_timeout: Duration,
-    /// How long one attempt may last in all, over every host.
-    pub attempt_timeout: Duration,
+    /// How long one session may make us wait for replies, all waits added up.
+    pub session_timeout: Duration,
+    /// How long the lookups for a destination or one of its hosts may take in all.
+    pub discovery_timeout: Duration,
 }
 
 /// A relay host: where mail goes instead of the MX hosts of its domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Relay {
     /// Host name or address; unset means no relay host.
-    pub host: Option<DomainName>,
+    pub host: Option<HostName>,
     /// Its port; unset means 587 with STARTTLS, 465 with implicit TLS, else 25.
     pub port: Option<u16>,
     /// How TLS begins.
@@ -232,8 +240,6 @@ pub struct Relay {
     pub secret_file: Option<PathBuf>,
     /// Name of a systemd credential that holds the secret.
     pub secret_credential: Option<String>,
-    /// AUTH mechanism.
-    pub mechanism: Mechanism,
 }
 
 /// Rules for one destination.
@@ -366,32 +372,14 @@ impl Relay {
         })
     }
 
-    /// Reads the secret, or `None` where no AUTH is configured: the first line of the file or credential.
-    ///
-    /// # Errors
-    /// One sentence that names the file and what is wrong with it.
-    pub fn secret(&self) -> Result<Option<String>, String> {
-        let path = match (&self.secret_file, &self.secret_credential) {
-            (Some(file), _) => file.clone(),
-            (None, Some(name)) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
-                Some(dir) => PathBuf::from(dir).join(name),
-                None => {
-                    return Err(format!(
-                        "relay: no credential {name:?}: the service was not started by systemd with LoadCredential"
-                    ));
-                }
-            },
-            (None, None) => return Ok(None),
-        };
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| format!("relay: cannot read the secret in {}: {e}", path.display()))?;
-        match text.lines().next().filter(|line| !line.is_empty()) {
-            Some(line) => Ok(Some(line.to_owned())),
-            None => Err(format!(
-                "relay: the first line of {} is empty, the secret was expected there",
-                path.display()
-            )),
-        }
+    /// The file that holds the secret, where one is configured. A credential is a file in a folder that systemd makes for
+    /// the service (systemd.exec(5)); where it made none, reading the secret fails and nothing is sent.
+    pub fn secret_path(&self) -> Option<PathBuf> {
+        self.secret_file.clone().or_else(|| {
+            let folder =
+                std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| "/run/credentials".into());
+            Some(PathBuf::from(folder).join(self.secret_credential.as_ref()?))
+        })
     }
 }
 

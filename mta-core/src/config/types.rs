@@ -6,10 +6,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
-/// A domain or host name: lower case, no trailing dot, letters, digits and hyphens (A-labels for an IDN), or an
-/// address literal where a host is meant.
+/// A domain or host name: lower case, no trailing dot, letters, digits and hyphens (A-labels for an IDN).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainName(String);
+
+/// A host to connect to: a name as in [`DomainName`], or an IP address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(String);
 
 /// A recipient domain, or `.domain` for all its subdomains.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +55,7 @@ impl DnsServer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
     /// Host name or address.
-    pub host: DomainName,
+    pub host: HostName,
     /// The port, where another than the usual one is meant.
     pub port: Option<u16>,
 }
@@ -91,20 +94,6 @@ pub enum RelayTls {
     Opportunistic,
     /// No TLS: a relay on this very host; not together with AUTH.
     Never,
-}
-
-/// AUTH mechanism for a relay host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mechanism {
-    /// The strongest both sides offer: SCRAM-SHA-256, then PLAIN, then LOGIN.
-    #[default]
-    Auto,
-    /// SCRAM-SHA-256 (RFC 7677).
-    ScramSha256,
-    /// PLAIN (RFC 4616).
-    Plain,
-    /// LOGIN.
-    Login,
 }
 
 /// Where log lines go.
@@ -149,22 +138,24 @@ impl DomainName {
         Ok(Self(name))
     }
 
-    /// A host: a name, or an IP address written plainly.
-    pub fn parse_host(text: &str) -> Result<Self, String> {
+    /// `localhost`, the last resort of a host without a name.
+    pub(crate) fn localhost() -> Self {
+        Self("localhost".to_owned())
+    }
+}
+
+impl HostName {
+    /// A name, or an IP address written plainly.
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text.parse::<IpAddr>() {
             Ok(address) => Ok(Self(address.to_string())),
-            Err(_) => Self::parse(text),
+            Err(_) => DomainName::parse(text).map(|name| Self(name.0)),
         }
     }
 
     /// The address, where the host was given as one.
     pub fn address(&self) -> Option<IpAddr> {
         self.0.parse().ok()
-    }
-
-    /// `localhost`, the last resort of a host without a name.
-    pub(crate) fn localhost() -> Self {
-        Self("localhost".to_owned())
     }
 }
 
@@ -291,24 +282,21 @@ impl HostPort {
     /// `host`, `host:port`, `[v6]:port`.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(Self {
-                host: DomainName::parse_host(&socket.ip().to_string())?,
-                port: Some(socket.port()),
-            });
+            return Ok(Self { host: HostName::parse(&socket.ip().to_string())?, port: Some(socket.port()) });
         }
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         if bare.parse::<IpAddr>().is_ok() {
-            return Ok(Self { host: DomainName::parse_host(bare)?, port: None });
+            return Ok(Self { host: HostName::parse(bare)?, port: None });
         }
         match text.rsplit_once(':') {
-            None => Ok(Self { host: DomainName::parse(text)?, port: None }),
+            None => Ok(Self { host: HostName::parse(text)?, port: None }),
             Some((host, port)) => {
                 let port = port
                     .parse()
                     .ok()
                     .filter(|p| *p > 0)
                     .ok_or_else(|| "the port is 1 to 65535".to_owned())?;
-                Ok(Self { host: DomainName::parse(host)?, port: Some(port) })
+                Ok(Self { host: HostName::parse(host)?, port: Some(port) })
             }
         }
     }
@@ -348,4 +336,4 @@ macro_rules! text_type {
     )*};
 }
 
-text_type!(DomainName, DomainPattern, MailboxName, MailAddress);
+text_type!(DomainName, HostName, DomainPattern, MailboxName, MailAddress);

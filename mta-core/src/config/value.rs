@@ -9,8 +9,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::types::{
-    DaneMode, DnsMode, DnsServer, DomainName, HostPort, LogLevel, LogTarget, MailAddress, MailboxName,
-    Mechanism, Network, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainName, HostName, HostPort, LogLevel, LogTarget, MailAddress,
+    MailboxName, Network, RelayTls, Size,
 };
 
 /// A value that does not fit: what was found, and where in the file's text.
@@ -151,7 +151,8 @@ macro_rules! string_type {
 string_type! {
     String: "text", "text that is not empty", |t| non_empty(t).map(str::to_owned), Self::clone;
     PathBuf: "path", "a path such as \"/etc/mta/key.pem\"", |t| non_empty(t).map(PathBuf::from), |p| p.display().to_string();
-    DomainName: "domain name", "a name such as \"mail.example.org\"", |t| DomainName::parse_host(t).map_err(Some), |d| d.to_string();
+    DomainName: "domain name", "a name such as \"mail.example.org\"", |t| DomainName::parse(t).map_err(Some), |d| d.to_string();
+    HostName: "host", "a name such as \"mail.example.org\", or an address", |t| HostName::parse(t).map_err(Some), |d| d.to_string();
     MailboxName: "mailbox name", "a local-part such as \"alice\"", |t| MailboxName::parse(t).map_err(Some), |m| m.to_string();
     MailAddress: "mail address", "an address such as \"admin@example.org\"", |t| MailAddress::parse(t).map_err(Some), |m| m.to_string();
     Network: "network", "a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"", |t| Network::parse(t).map_err(Some), |n| n.to_string();
@@ -330,7 +331,6 @@ word_type! {
     DnsMode { Auto = "auto", TrustAd = "trust-ad" }
     DaneMode { Opportunistic = "opportunistic", Mandatory = "mandatory", Off = "off" }
     RelayTls { Starttls = "starttls", Implicit = "implicit", Opportunistic = "opportunistic", Never = "never" }
-    Mechanism { Auto = "auto", ScramSha256 = "SCRAM-SHA-256", Plain = "PLAIN", Login = "LOGIN" }
     LogTarget { Stderr = "stderr", Syslog = "syslog" }
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }

@@ -63,13 +63,6 @@ fn relay() -> Vec<OptionSpec> {
             |c, _| &mut c.relay.secret_credential,
             "In place of secret_file: the name of a systemd credential (LoadCredential=) that holds the secret.",
         ),
-        option(
-            "relay.mechanism",
-            "\"auto\"",
-            "\"SCRAM-SHA-256\"",
-            |c, _| &mut c.relay.mechanism,
-            "The AUTH mechanism. \"auto\" takes the strongest that the server offers.",
-        ),
     ]
 }
 
@@ -151,13 +144,6 @@ fn rule_relay() -> Vec<OptionSpec> {
             "\"relay2\"",
             |c, n| &mut destination(c, n).relay.secret_credential,
             "In place of secret_file: the name of a systemd credential.",
-        ),
-        option(
-            "destination.*.relay.mechanism",
-            "\"auto\"",
-            "\"SCRAM-SHA-256\"",
-            |c, n| &mut destination(c, n).relay.mechanism,
-            "The AUTH mechanism.",
         ),
     ]
 }

@@ -75,25 +75,25 @@ fn dns() -> Vec<OptionSpec> {
         ),
         bounded(
             "dns.query_timeout",
-            "\"2s\"",
+            "\"3s\"",
             (TENTH, MINUTE),
             |c, _| &mut c.dns.query_timeout,
             "How long one query to one server may take before it is repeated or another server is asked.",
         ),
         bounded(
             "dns.lookup_timeout",
-            "\"20s\"",
+            "\"30s\"",
             (TENTH, MINUTE * 5),
             |c, _| &mut c.dns.lookup_timeout,
             "How long a whole lookup may take, with all that is needed to validate it. Beyond it the answer is \
              unavailable and mail waits.",
         ),
         bounded(
-            "dns.cache_entries",
-            "10000",
-            (100, 10_000_000),
-            |c, _| &mut c.dns.cache_entries,
-            "Answers and keys kept in memory.",
+            "dns.cache_size",
+            "\"8MB\"",
+            (Size(256 << 10), Size(1 << 32)),
+            |c, _| &mut c.dns.cache_size,
+            "Memory for validated answers and keys. The default serves some thousand domains.",
         ),
     ]
 }
@@ -179,21 +179,22 @@ fn limits() -> Vec<OptionSpec> {
         ),
         bounded(
             "outbound.max_addresses_per_host",
-            "4",
+            "5",
             (1, 100),
             |c, _| &mut c.outbound.max_addresses_per_host,
             "Addresses tried of one MX host.",
         ),
         bounded(
-            "outbound.max_recipients",
-            "100",
-            (1, 1000),
-            |c, _| &mut c.outbound.max_recipients,
-            "Recipients in one transaction (RFC 5321 4.5.3.1.8: every server takes 100).",
+            "outbound.max_transactions",
+            "2",
+            (1, 100),
+            |c, _| &mut c.outbound.max_transactions,
+            "Transactions begun in one attempt: after so many hosts took a message's MAIL and deferred it, a later \
+             attempt is better than a further host.",
         ),
         bounded(
             "outbound.max_reply",
-            "\"64kB\"",
+            "\"128kB\"",
             (Size(4096), Size(1 << 20)),
             |c, _| &mut c.outbound.max_reply,
             "The largest reply taken from a server, over all its lines; beyond it the connection is dropped.",
@@ -253,11 +254,18 @@ fn timeouts() -> Vec<OptionSpec> {
             "How long to wait for the reply after the end of data. Too short a wait makes duplicates.",
         ),
         bounded(
-            "outbound.attempt_timeout",
-            "\"1h\"",
-            (SECOND, DAY * 7),
-            |c, _| &mut c.outbound.attempt_timeout,
-            "How long one attempt may last in all, over every host.",
+            "outbound.session_timeout",
+            "\"20m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.session_timeout,
+            "How long one session may make us wait for replies, all waits added up.",
+        ),
+        bounded(
+            "outbound.discovery_timeout",
+            "\"1m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.discovery_timeout,
+            "How long the lookups for a destination, or for one of its hosts, may take in all.",
         ),
     ]
 }

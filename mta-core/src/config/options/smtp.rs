@@ -69,36 +69,37 @@ fn limits() -> Vec<OptionSpec> {
             "Sessions at a time from one client address; an IPv6 client counts by its /64.",
         ),
         bounded(
-            "smtp.max_messages_per_session",
+            "smtp.max_transactions",
             "1000",
             (1, 1_000_000),
-            |c, _| &mut c.smtp.max_messages_per_session,
-            "Messages accepted in one session, after which it is ended with 421.",
+            |c, _| &mut c.smtp.max_transactions,
+            "Transactions in one session, after which it is ended with 421.",
         ),
         bounded(
             "smtp.max_errors",
             "20",
             (1, 10_000),
             |c, _| &mut c.smtp.max_errors,
-            "Rejected commands in one session, after which it is ended with 421.",
+            "Commands, recipients and messages refused for good in one session, after which it is ended with 421.",
         ),
         bounded(
             "smtp.max_idle_commands",
             "100",
             (1, 100_000),
             |c, _| &mut c.smtp.max_idle_commands,
-            "Commands that lead nowhere (NOOP, RSET, VRFY, EHLO again) in one session, after which it is ended.",
+            "Commands that lead nowhere (NOOP, RSET, VRFY, EHLO again) between two messages, after which the session is \
+             ended.",
         ),
         bounded(
             "smtp.max_received",
-            "100",
+            "50",
             (10, 1000),
             |c, _| &mut c.smtp.max_received,
             "Received lines in a message, beyond which it is refused as looping (RFC 5321 6.3).",
         ),
         bounded(
             "smtp.max_line",
-            "\"64kB\"",
+            "\"1MB\"",
             (Size(1000), Size(1 << 24)),
             |c, _| &mut c.smtp.max_line,
             "The longest line of content that is passed on unchanged; a longer one is refused.",
@@ -110,6 +111,13 @@ fn limits() -> Vec<OptionSpec> {
             |c, _| &mut c.smtp.max_header,
             "The longest header section accepted.",
         ),
+        bounded(
+            "smtp.max_header_lines",
+            "10000",
+            (100, 1_000_000),
+            |c, _| &mut c.smtp.max_header_lines,
+            "The most lines of a header section.",
+        ),
     ]
 }
 
@@ -120,14 +128,21 @@ fn timeouts() -> Vec<OptionSpec> {
             "\"5m\"",
             (SECOND, DAY),
             |c, _| &mut c.smtp.command_timeout,
-            "How long the server waits for a command. RFC 5321 4.5.3.2.7 asks for at least 5 minutes.",
+            "How long a whole command may take to come. RFC 5321 4.5.3.2.7 asks for at least 5 minutes.",
         ),
         bounded(
-            "smtp.data_timeout",
-            "\"5m\"",
+            "smtp.block_timeout",
+            "\"3m\"",
             (SECOND, DAY),
-            |c, _| &mut c.smtp.data_timeout,
-            "How long it waits for the next part of the content.",
+            |c, _| &mut c.smtp.block_timeout,
+            "How long the next part of the content may take to come (RFC 5321 4.5.3.2.5).",
+        ),
+        bounded(
+            "smtp.content_timeout",
+            "\"1h\"",
+            (SECOND, DAY),
+            |c, _| &mut c.smtp.content_timeout,
+            "How long the content of one message may take in all.",
         ),
         bounded(
             "smtp.write_timeout",
@@ -145,10 +160,18 @@ fn timeouts() -> Vec<OptionSpec> {
         ),
         bounded(
             "smtp.session_timeout",
-            "\"2h\"",
+            "\"4h\"",
             (SECOND, DAY * 7),
             |c, _| &mut c.smtp.session_timeout,
-            "How long a session may last in all.",
+            "How long a session may last in all; it ends between two messages.",
+        ),
+        bounded(
+            "smtp.greeting_wait",
+            "\"0s\"",
+            (Duration::ZERO, SECOND * 30),
+            |c, _| &mut c.smtp.greeting_wait,
+            "How long the greeting waits for clients that speak before it, which are then refused: programs that send \
+             spam often do. Clients in relay_networks do not wait.",
         ),
     ]
 }

@@ -1,0 +1,64 @@
+//! The verbs, one file for each group. A verb returns how the program ends; a [`Problem`] is told on standard error.
+
+mod config;
+mod dns;
+pub mod doc;
+pub mod names;
+mod queue;
+mod serve;
+mod status;
+mod tlsa;
+
+use std::path::{Path, PathBuf};
+
+use mta_core::config::Config;
+
+use crate::args::{Top, Verb};
+use crate::client::Problem;
+use crate::exit::Exit;
+
+/// Where the configuration is unless told otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/mta/mta.toml";
+
+/// How a verb ends.
+type Ended = Result<Exit, Problem>;
+
+/// Runs the verb.
+pub fn run(top: Top) -> Exit {
+    let file = top.config.as_deref();
+    let ended = match top.verb {
+        Some(Verb::Serve(_)) => serve::run(file),
+        Some(Verb::Status(verb)) => status::run(file, &verb),
+        Some(Verb::Queue(verb)) => queue::run(file, verb.verb),
+        Some(Verb::Config(verb)) => config::run(file, &verb.verb),
+        Some(Verb::Tlsa(verb)) => tlsa::run(&verb.verb),
+        Some(Verb::Dns(verb)) => dns::run(file, &verb.verb),
+        Some(Verb::Doc(verb)) => doc::run(&verb.verb),
+        None => Ok(Exit::USAGE),
+    };
+    report(ended)
+}
+
+/// Tells a problem on standard error.
+fn report(ended: Ended) -> Exit {
+    ended.unwrap_or_else(|problem| {
+        eprintln!("mta-cli: {}", problem.text);
+        problem.exit
+    })
+}
+
+/// The configuration: from `file`, else from its usual place, else the development default. With the file it came from.
+fn load(file: Option<&Path>) -> Result<(Config, Option<PathBuf>), Problem> {
+    let usual = Path::new(DEFAULT_CONFIG);
+    let file = match file {
+        Some(file) => file,
+        None if usual.exists() => usual,
+        None => return Ok((Config::development_default(), None)),
+    };
+    match Config::load(file) {
+        Ok(config) => Ok((config, Some(file.to_owned()))),
+        Err(errors) => {
+            Err(Problem::new(Exit::CONFIGURATION, format!("the configuration is wrong\n{errors}")))
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The program under other names: sendmail, mailq, newaliases.
+
+use super::{load, queue, report};
+use crate::args::QueueList;
+use crate::client::{Client, Problem};
+use crate::exit::Exit;
+
+/// `mailq`: the queue as `queue list` shows it. Options of other mail systems are ignored.
+pub fn mailq(_arguments: &[String]) -> Exit {
+    let list = || {
+        let (config, _) = load(None)?;
+        let everything = QueueList {
+            ids: Vec::new(),
+            to: None,
+            from: None,
+            status: None,
+            limit: 0,
+            after: None,
+            json: false,
+        };
+        queue::list(&mut Client::connect(&config, false)?, everything)
+    };
+    report(list())
+}
+
+/// `newaliases`: there is nothing to rebuild, and programs that call it must not fail.
+pub fn newaliases() -> Exit {
+    Exit::DONE
+}
+
+/// `sendmail`: the queue (`-bp`) and aliases (`-bi`) forms; taking mail from the command line is not there yet, and says so.
+pub fn sendmail(arguments: &[String]) -> Exit {
+    if arguments.iter().any(|a| a == "-bp") {
+        return mailq(arguments);
+    }
+    if arguments.iter().any(|a| a == "-bi") {
+        return newaliases();
+    }
+    let text =
+        "sendmail: this version takes mail by SMTP only; send it to the address that smtp.listen names";
+    report(Err(Problem::new(Exit::UNREACHABLE, text)))
+}
