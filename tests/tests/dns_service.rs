@@ -10,7 +10,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::TLSA;
 use mta_core::clock::{Clock, ManualClock, SystemClock};
-use mta_core::dns::{Mode, Options, Resolver as _, RootHints, Service, Verdict};
+use mta_core::dns::{Mode, Options, Resolver as _, RootHints, Service, Verdict, lookup_report};
 use mta_dane::dnssec::{Answer, Kind, Status};
 use mta_lab::dns::{DnsServers, ForwarderMode, Internet};
 use mta_lab::zone::{FaultKind, Zone, name};
@@ -221,6 +221,48 @@ fn trust_ad_believes_the_bit_and_only_a_resolver_that_sets_it() {
     assert_eq!(ask(&service, "away.good.example.", RecordType::A).status, Status::Insecure);
     let error = ask(&service, "_25._tcp.mx.servfail.example.", RecordType::TLSA);
     assert_eq!(error.status, Status::Unavailable);
+}
+
+#[test]
+fn the_type_cname_is_answered_and_not_followed() {
+    let lab = Lab::start();
+    let service = lab.service(lab.options());
+    let first = ask(&service, "away.good.example.", RecordType::CNAME);
+    assert_eq!((first.status, first.kind, first.hops.len()), (Status::Secure, Kind::Data, 0), "{first:?}");
+    let none = ask(&service, "mx.good.example.", RecordType::CNAME);
+    assert_eq!((none.status, none.kind), (Status::Secure, Kind::NoData));
+}
+
+#[test]
+fn a_forwarder_that_begins_to_strip_is_noticed_and_own_recursion_takes_over() {
+    let lab = Lab::start();
+    let service = Service::new(lab.options(), SystemClock::shared()).expect("options that work");
+    block_on(service.self_test());
+    assert_eq!(service.report().verdict, Verdict::Forwarders);
+    lab.servers.set_mode(ForwarderMode::Stripping);
+    let runs = service.clone();
+    let task = smol::spawn(async move { runs.watch().await });
+    // None of these may be taken for insecure in the meantime.
+    for owner in ["nsec3.example.", "big.example.", "sub.good.example.", "broken.example.", "good.example."] {
+        let answer = ask(&service, owner, RecordType::MX);
+        assert!(answer.status != Status::Insecure, "{answer:?}");
+    }
+    block_on(task);
+    assert_eq!(service.report().verdict, Verdict::Recursion, "{:?}", service.report());
+    assert_eq!(ask(&service, "nsec3.example.", RecordType::MX).status, Status::Secure);
+}
+
+#[test]
+fn the_report_for_people_tells_records_hops_and_status() {
+    let lab = Lab::start();
+    let service = lab.service(lab.options());
+    let report = block_on(lookup_report(&service, "away.good.example", "a")).expect("a question");
+    assert_eq!((report.status.as_str(), report.answer, report.exit_code()), ("insecure", Some("data"), 0));
+    assert_eq!(report.hops.len(), 1);
+    assert!(report.reason.is_some_and(|why| why.contains("plain.example")));
+    let bogus = block_on(lookup_report(&service, "_25._tcp.mx.broken.example", "TLSA")).expect("a question");
+    assert_eq!((bogus.status.as_str(), bogus.answer, bogus.exit_code()), ("bogus", None, 1));
+    assert!(bogus.reason.is_some_and(|why| !why.is_empty()));
 }
 
 #[test]

@@ -10,12 +10,12 @@ use std::time::Duration;
 use async_io::Timer;
 use futures_lite::FutureExt as _;
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use mta_dane::dnssec::{Answer, Hop, Kind, Status};
 use mta_dane::validator::TransportFailure;
 
 use super::client::{Client, Flags};
+use super::extended_error::{ExtendedError, explanation, extended_errors};
 use super::forward::Forward;
 use super::options::Options;
 use super::transport::{Budget, Question, Transport};
@@ -26,12 +26,6 @@ const MAX_HOPS: usize = 10;
 
 /// The longest that a denial is reused, in seconds.
 const MAX_NEGATIVE_TTL: u32 = 300;
-
-/// The number of the extended error option (RFC 8914 2).
-const EDE: u16 = 15;
-
-/// Longest extra text of an extended error that is passed on, in bytes.
-const MAX_EDE_TEXT: usize = 200;
 
 /// Trusts a loopback resolver.
 #[derive(Debug)]
@@ -197,52 +191,12 @@ fn usable(response: Result<Message, TransportFailure>) -> Result<Message, (Statu
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(message),
         code => {
             let errors = extended_errors(&message);
-            let bogus = errors.iter().any(|(info, _)| (6..=12).contains(info));
-            let status = if bogus { Status::Bogus } else { Status::Unavailable };
-            let mut why = format!("the resolver answered {code}");
-            for (info, text) in errors {
-                why.push_str(&format!("; {}{}", ede_name(info), if text.is_empty() { "" } else { ": " }));
-                why.push_str(&text);
-            }
-            Err((status, why))
+            let status =
+                if errors.iter().any(ExtendedError::is_bogus) { Status::Bogus } else { Status::Unavailable };
+            Err((status, format!("the resolver answered {code}{}", explanation(&errors))))
         }
     }
 }
 
-/// The extended errors of a response: number and text (RFC 8914 2). The text is a stranger's: control characters go.
-pub(super) fn extended_errors(message: &Message) -> Vec<(u16, String)> {
-    let Some(edns) = &message.edns else { return Vec::new() };
-    let options = edns.options().as_ref().iter();
-    options
-        .filter_map(|(code, option)| match option {
-            EdnsOption::Unknown(_, data) if *code == EdnsCode::from(EDE) => {
-                let (info, text) = data.split_first_chunk::<2>()?;
-                let text = text.get(..text.len().min(MAX_EDE_TEXT))?;
-                let text = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect();
-                Some((u16::from_be_bytes(*info), text))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-/// The names of RFC 8914 4 that matter for mail.
-fn ede_name(info: u16) -> String {
-    let name = match info {
-        1 => "unsupported DNSKEY algorithm",
-        2 => "unsupported DS digest type",
-        3 => "stale answer",
-        5 => "DNSSEC indeterminate",
-        6 => "DNSSEC bogus",
-        7 => "signature expired",
-        8 => "signature not yet valid",
-        9 => "DNSKEY missing",
-        10 => "RRSIGs missing",
-        11 => "no zone key bit set",
-        12 => "NSEC missing",
-        22 => "no reachable authority",
-        23 => "network error",
-        other => return format!("extended error {other}"),
-    };
-    name.to_owned()
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! One question to one server: UDP with EDNS0, TCP where the response was truncated, every response compared with what
 //! was asked (RFC 5452 9.1). It chooses no server and judges no content.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -77,6 +78,11 @@ impl Client {
         if server.is_ipv4() { self.families[0] } else { self.families[1] }
     }
 
+    /// Whether asking a server is a waste: its family is switched off, or this host has no route for it.
+    pub(super) fn is_hopeless(&self, server: SocketAddr) -> bool {
+        !self.uses(server.ip()) || self.health.lacks_route(server)
+    }
+
     /// Asks one server once: over UDP, then over TCP if the response is truncated or unreadable.
     pub(super) async fn ask(
         &self,
@@ -132,8 +138,14 @@ impl Client {
             .with_max_retries(0)
             .build();
         let request = request(question, flags, edns, self.random_case);
-        let response = stream.send_message(request).next().await;
-        check(question, response.unwrap_or(Err(NetError::Timeout)).map(|r| r.into_message()))
+        let response = stream.send_message(request).next().await.unwrap_or(Err(NetError::Timeout));
+        if let Err(NetError::Io(error)) = &response
+            && matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable)
+        {
+            self.health.has_no_route(server);
+            budget.refund();
+        }
+        check(question, response.map(|r| r.into_message()))
     }
 
     /// Asks over TCP only.
@@ -216,7 +228,7 @@ fn check(question: &Question, response: Result<Message, NetError>) -> Result<Mes
 fn failure(error: NetError) -> TransportFailure {
     match error {
         NetError::Timeout => TransportFailure::Timeout,
-        NetError::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => TransportFailure::Timeout,
+        NetError::Io(io) if io.kind() == ErrorKind::TimedOut => TransportFailure::Timeout,
         NetError::Io(io) => TransportFailure::Network(io.to_string()),
         NetError::Busy | NetError::NoConnections => TransportFailure::Network(error.to_string()),
         NetError::Dns(DnsError::ResponseCode(code)) => {

@@ -12,6 +12,9 @@ const MAX_SERVERS: usize = 4096;
 /// How long a server stays last after its first failure; doubled with each further one.
 const FIRST_PENALTY: Duration = Duration::from_secs(15);
 
+/// How long a family without a route is left alone.
+const NO_ROUTE: Duration = Duration::from_secs(60);
+
 /// The longest that a server stays last.
 const MAX_PENALTY: Duration = Duration::from_secs(900);
 
@@ -21,13 +24,35 @@ struct Failing {
     until: Instant,
 }
 
-/// The servers that fail.
+/// The servers that fail, and the address families that this host has no route for.
 #[derive(Debug, Default)]
-pub(super) struct Health(Mutex<HashMap<SocketAddr, Failing>>);
+pub(super) struct Health {
+    servers: Mutex<HashMap<SocketAddr, Failing>>,
+    /// Until when there is said to be no route, for IPv4 and IPv6.
+    no_route: Mutex<[Option<Instant>; 2]>,
+}
 
 impl Health {
     fn servers(&self) -> MutexGuard<'_, HashMap<SocketAddr, Failing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn no_route(&self) -> MutexGuard<'_, [Option<Instant>; 2]> {
+        self.no_route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The system knows no way to a server: nor will it to others of that family for a while.
+    pub(super) fn has_no_route(&self, server: SocketAddr) {
+        let until = Some(Instant::now() + NO_ROUTE);
+        let [v4, v6] = &mut *self.no_route();
+        *(if server.is_ipv4() { v4 } else { v6 }) = until;
+    }
+
+    /// Whether asking a server is a waste, since this host has no route for its family.
+    pub(super) fn lacks_route(&self, server: SocketAddr) -> bool {
+        let [v4, v6] = *self.no_route();
+        let until = if server.is_ipv4() { v4 } else { v6 };
+        !server.ip().is_loopback() && until.is_some_and(|until| until > Instant::now())
     }
 
     /// A server answered, whatever it said.
@@ -76,6 +101,16 @@ mod tests {
         assert_eq!(order(&health), [c, b, a]);
         health.answered(a);
         assert_eq!(order(&health), [a, c, b]);
+    }
+
+    #[test]
+    fn a_family_without_route_is_left_alone_but_loopback_is_not() {
+        let health = Health::default();
+        let [v4, v6, local]: [SocketAddr; 3] =
+            ["192.0.2.1:53", "[2001:db8::1]:53", "[::1]:53"].map(|text| text.parse().unwrap());
+        health.has_no_route(v6);
+        assert!(health.lacks_route(v6));
+        assert!(!health.lacks_route(v4) && !health.lacks_route(local));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod ad_trust;
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod extended_error;
 pub mod fake;
 mod forward;
 mod health;

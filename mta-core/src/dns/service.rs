@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
@@ -34,10 +34,14 @@ use crate::log::Line;
 
 /// The wait after a failed self-test, doubled up to the last one.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
-const LAST_WAIT: Duration = Duration::from_secs(300);
+const LAST_WAIT: Duration = Duration::from_secs(120);
 
 /// The least time between a test that passed and a further one.
 const MIN_BETWEEN_TESTS: Duration = Duration::from_secs(30);
+
+/// While nothing works: how often the system clock is looked at, and by how many seconds it has to be off to count as set.
+const CLOCK_POLL: Duration = Duration::from_millis(500);
+const CLOCK_SET: u64 = 60;
 
 /// Responses in a row without what they need (signatures, or any answer at all) before the transport is tested again.
 const SUSPICIOUS: u32 = 4;
@@ -160,19 +164,27 @@ impl Service {
         loop {
             let report = self.self_test().await;
             if report.verdict == Verdict::Failed {
-                Timer::after(wait).await;
+                self.0.wait_or_clock_set(wait).await;
                 wait = (wait * 2).min(LAST_WAIT);
             } else {
                 wait = FIRST_WAIT;
                 Timer::after(MIN_BETWEEN_TESTS).await;
-                // The service holds a sender, so this ends only with a suspicion.
-                let _ = self.0.suspect.1.recv().await;
-                log::warn!(
-                    "{}",
-                    Line::new("dns-suspect").with("reason", "answers stopped carrying DNSSEC, testing again")
-                );
+                self.suspicion().await;
             }
         }
+    }
+
+    /// Waits for a reason to test again and does so, once. For tools and tests; [`Service::run`] does it for ever.
+    pub async fn watch(&self) -> SelfTestReport {
+        self.suspicion().await;
+        self.self_test().await
+    }
+
+    async fn suspicion(&self) {
+        // The service holds a sender, so this ends only with a suspicion.
+        let _ = self.0.suspect.1.recv().await;
+        let why = "responses in a row carried no DNSSEC, or none came: testing the transport again";
+        log::warn!("{}", Line::new("dns-suspect").with("reason", why));
     }
 
     /// Tests once and uses what passed. For tools that look up a name or two; the daemon uses [`Service::run`].
@@ -194,6 +206,10 @@ impl Service {
             log_report(&report);
         }
         shared.switch.set(state);
+        if changed {
+            // What was bogus over the old transport may not be over the new one.
+            shared.validating.validator().clear_cache();
+        }
         while shared.suspect.1.try_recv().is_ok() {}
         report
     }
@@ -254,6 +270,18 @@ fn log_report(report: &SelfTestReport) {
 }
 
 impl Shared {
+    /// Waits; less where the system clock is set meanwhile, which may be what was missing.
+    async fn wait_or_clock_set(&self, wait: Duration) {
+        let (started, read) = (Instant::now(), self.clock.unix_seconds());
+        while started.elapsed() < wait {
+            Timer::after(CLOCK_POLL.min(wait)).await;
+            let expected = read.saturating_add(started.elapsed().as_secs());
+            if self.clock.unix_seconds().abs_diff(expected) > CLOCK_SET {
+                return;
+            }
+        }
+    }
+
     fn forward(&self, servers: Vec<SocketAddr>) -> Arc<dyn Transport> {
         Arc::new(Forward::new(self.client.clone(), servers, self.options.attempts, Flags::FORWARDER))
     }
@@ -535,3 +563,6 @@ impl Transport for Switch {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

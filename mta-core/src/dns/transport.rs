@@ -61,6 +61,11 @@ impl Budget {
         Ok(query_timeout.min(left))
     }
 
+    /// Gives one back: it was never sent.
+    pub(super) fn refund(&self) {
+        self.queries_left.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Queries spent so far.
     pub fn spent(&self) -> u32 {
         self.queries - self.queries_left.load(Ordering::SeqCst)

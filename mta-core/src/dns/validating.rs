@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use async_io::Timer;
 use futures_lite::FutureExt as _;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use mta_dane::dnssec::{Answer, Status};
-use mta_dane::validator::{Lookup, Step, Validator};
+use mta_dane::validator::{Lookup, Step, TransportFailure, Validator};
 
+use super::extended_error::{explanation, extended_errors};
 use super::pending::Pending;
 use super::transport::{Budget, Question, Transport};
 use super::{LookupFuture, Resolver};
@@ -104,11 +106,9 @@ impl ValidatingResolver {
                 }
                 Step::Wait => match pending.next().await {
                     Some((id, response)) => {
-                        machine.handle(
-                            self.clock.unix_seconds(),
-                            id,
-                            response.as_ref().map_err(Clone::clone),
-                        );
+                        let response = response.and_then(explained);
+                        let response = response.as_ref().map_err(Clone::clone);
+                        machine.handle(self.clock.unix_seconds(), id, response);
                     }
                     None => {
                         let why = "the validator waits for nothing (a defect)";
@@ -130,6 +130,22 @@ impl Resolver for ValidatingResolver {
     }
 }
 
+/// An error that the server explains (RFC 8914) becomes a failure that carries the explanation; either way what depends on
+/// it is unavailable.
+fn explained(response: Message) -> Result<Message, TransportFailure> {
+    if matches!(response.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
+        return Ok(response);
+    }
+    match extended_errors(&response) {
+        errors if errors.is_empty() => Ok(response),
+        errors => Err(TransportFailure::GivenUp(format!(
+            "the server answered {}{}",
+            response.response_code,
+            explanation(&errors)
+        ))),
+    }
+}
+
 /// A place in a flight; the last one to leave takes the flight off the table.
 struct Seat<'a> {
     resolver: &'a ValidatingResolver,
@@ -148,3 +164,6 @@ impl Drop for Seat<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,7 +138,10 @@ impl Recurse {
         budget: &Budget,
         depth: usize,
     ) -> Result<Meaning, TransportFailure> {
-        let mut last = Err(TransportFailure::Network(format!("no server of {} has an address", zone.name)));
+        let mut last = Err(TransportFailure::Network(format!(
+            "no server of {} has an address that can be reached",
+            zone.name
+        )));
         let mut asked = 0;
         let mut nameless: Vec<&Name> = Vec::new();
         let mut known = zone.fixed.clone();
@@ -153,7 +156,10 @@ impl Recurse {
         loop {
             fastrand::shuffle(&mut known);
             self.client.health.order(&mut known);
-            for server in known.drain(..).filter(|s| self.client.uses(s.ip())) {
+            for server in known.drain(..) {
+                if self.client.is_hopeless(server) {
+                    continue;
+                }
                 if asked == MAX_SERVERS_ASKED {
                     return last;
                 }
