@@ -260,9 +260,10 @@ fn a_large_message_arrives_whole() {
     let fixture = start(options());
     let mut client = fixture.connect();
     client.envelope();
-    let lines = (0..40_000u32).map(|line| format!("{line} {}\r\n", "x".repeat(70)));
+    // Lines of every length up to 80, each with a dot in front: dots and line ends fall on every edge of a buffer.
+    let lines = (0..60_000usize).map(|line| format!(".{}\r\n", "x".repeat(line * 7 % 80)));
     let body = std::iter::once("Subject: large\r\n\r\n".to_owned()).chain(lines).collect::<String>();
-    client.send(&body);
+    client.send(body.replace("\r\n.", "\r\n.."));
     client.send(".\r\n");
     assert!(client.reply().starts_with("250 2.0.0"));
     let (_, content) = fixture.messages().remove(0);
@@ -341,12 +342,29 @@ fn a_client_that_never_reads_is_dropped() {
 }
 
 #[test]
-fn idle_clients_do_not_delay_an_honest_one() {
+fn clients_that_idle_vanish_or_stop_half_way_do_not_delay_an_honest_one() {
+    const EACH: usize = 30;
     let fixture = start(options());
-    let idle: Vec<_> = (0..50).map(|_| fixture.connect()).collect();
+    let mut kept = Vec::new();
+    for _ in 0..EACH {
+        kept.push(fixture.connect());
+        // Stops in the middle of a TLS handshake: the beginning of a record that never ends.
+        let mut half = fixture.connect();
+        half.dialog(&[("EHLO c", "250"), ("STARTTLS", "220")]);
+        half.send([0x16, 0x03, 0x01, 0x02, 0x00, 0x01]);
+        kept.push(half);
+        // Vanishes with a reset, within content.
+        let mut gone = fixture.connect();
+        gone.envelope();
+        gone.send("half a line");
+        socket2::SockRef::from(&gone.stream).set_linger(Some(Duration::ZERO)).expect("set");
+    }
     let mut honest = fixture.connect();
     honest.envelope();
     honest.send("\r\nx\r\n.\r\n");
     assert!(honest.reply().starts_with("250 2.0.0"));
-    assert_eq!(fixture.server.open_sessions(), idle.len() + 1);
+    fixture.until_open(2 * EACH + 1);
+    assert_eq!(fixture.messages().len(), 1);
+    drop(kept);
+    fixture.until_open(1);
 }
