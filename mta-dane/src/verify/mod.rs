@@ -18,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::der::{Certificate, name_text};
 use crate::failure::Mismatch;
-use crate::matching::{matches, sha256_hex};
+use crate::matching::{Subject, sha256_hex};
 use crate::reference::ReferenceId;
 use crate::tlsa::{TlsaRecord, Usage};
 
@@ -159,9 +159,9 @@ fn verdict(records: &[TlsaRecord], chain: &[CertificateDer<'_>], ids: &[Referenc
 
 /// DANE-EE(3): the first certificate only (G1); no name (G2), no date (G3), no chain, no extension (G4).
 fn end_entity_match<'r>(records: &'r [TlsaRecord], leaf: &CertificateDer<'_>) -> Option<&'r TlsaRecord> {
-    let spki = Certificate::parse(leaf).ok()?.spki;
+    let subject = Subject::new(leaf, Certificate::parse(leaf).ok()?.spki);
     records.iter().find(|record| {
-        record.usage == Usage::DaneEe && record.usable().is_ok() && matches(record, leaf, spki)
+        record.usage == Usage::DaneEe && record.usable().is_ok() && subject.is_named_by(record)
     })
 }
 
