@@ -32,7 +32,7 @@ pub(super) fn judge(
         .collect();
     let anchors = anchors(records, &issuers, &leaf);
     if anchors.is_empty() {
-        return Err(Mismatch::NothingMatches { only_dane_ee: false });
+        return Err(Mismatch::NothingMatches { only_dane_ee: false, hint: None });
     }
     let candidates: Vec<Certificate<'_>> = issuers.iter().map(|(_, certificate)| *certificate).collect();
     let (anchor, depth) = Search::new(&anchors, &candidates, now).find(&leaf)?;
