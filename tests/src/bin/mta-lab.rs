@@ -10,6 +10,9 @@ use std::process::ExitCode;
 use argh::FromArgs;
 use mta_lab::{lab, netns, show};
 
+/// The names by which this program is the server.
+const SERVER_NAMES: [&str; 4] = ["mta-cli", "sendmail", "mailq", "newaliases"];
+
 /// Run the server in a private Internet on loopback, send one message to each of a handful of domains, and show what
 /// happened to each and why. Exits with 1 if a verdict is not the expected one.
 #[derive(FromArgs)]
@@ -58,7 +61,7 @@ struct Shell {
 fn main() -> ExitCode {
     let called_as = std::env::args_os().next();
     let called_as = called_as.as_deref().map(Path::new).and_then(Path::file_name);
-    if called_as.is_some_and(|name| name != "mta-lab") {
+    if called_as.is_some_and(|name| SERVER_NAMES.iter().any(|known| name == *known)) {
         return as_server();
     }
     let arguments: Arguments = argh::from_env();
