@@ -74,9 +74,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The server itself, ended together with the laboratory that started it.
+/// The server itself; ended together with the laboratory that started it, however that ends.
 fn as_server() -> ExitCode {
-    ExitCode::from(69)
+    if std::env::var_os(mta_lab::daemon::CHILD_MARK).is_some() {
+        // Without it the server would outlive a laboratory that is killed; nothing else depends on it.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    }
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    mta_cli::run(arguments).into()
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, String> {
