@@ -7,13 +7,11 @@
 //! - [`netns`]: a network namespace in which ports 25 and 53 are free.
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
 //! - [`show`]: the show for a newcomer.
-//! - [`cargo`]: what cargo says of the workspace.
 //! - [`bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
 
 pub mod bench;
-pub mod cargo;
 pub mod cert;
 pub mod client;
 pub mod daemon;

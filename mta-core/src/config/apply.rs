@@ -117,6 +117,8 @@ impl Config {
             max_addresses_per_host: size(out.max_addresses_per_host),
             max_hosts: size(out.max_hosts),
             max_transactions: size(out.max_transactions),
+            // One bit covers the whole of such an answer.
+            alias_status_known: self.dns.mode != DnsMode::TrustAd,
             connect_timeout: out.connect_timeout,
             handshake_timeout: out.tls_timeout,
             discovery_timeout: out.discovery_timeout,

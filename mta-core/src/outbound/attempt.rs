@@ -15,11 +15,10 @@ use mta_smtp::address::{Host, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
 use mta_smtp::reply::EnhancedStatus;
 
-use super::outcome::{self, Outcome, Reach, Remote, Verdict};
+use super::outcome::{self, Outcome, Reach};
 use super::tls_policy::{self, DestinationRule};
 use super::{Decision, Options, RecipientOutcome, discover, record};
 use crate::dns::Resolver;
-use crate::log::Line;
 use crate::routing::{RelayHost, Route};
 use crate::tls::client::Client;
 
@@ -93,7 +92,7 @@ pub struct AttemptReport {
 pub async fn attempt(context: &Context, job: &Job) -> AttemptReport {
     let mut run = Run::new(context, job);
     if let Err(outcome) = run.deliver().await {
-        run.settle_rest(outcome);
+        run.settle_rest(&outcome);
     }
     run.finish()
 }
@@ -150,7 +149,7 @@ impl<'a> Run<'a> {
     }
 
     /// All hosts in their order. An error speaks for every recipient that has no outcome yet.
-    async fn deliver(&mut self) -> Result<(), Outcome> {
+    async fn deliver(&mut self) -> Result<(), Box<Outcome>> {
         let (next_hop, port) = self.next_hop()?;
         let options = self.discovery_options(port);
         let resolver = &*self.context.resolver;
@@ -160,7 +159,7 @@ impl<'a> Run<'a> {
             Ok(list) => list,
             Err(failure) => {
                 record::next_hop_failure(&mut self.decision, &next_hop, &failure);
-                return Err(of_next_hop(&failure));
+                return Err(Box::new(of_next_hop(&failure)));
             }
         };
         if self.job.relay().is_none() {
@@ -182,16 +181,16 @@ impl<'a> Run<'a> {
     }
 
     /// What discovery starts from, and the port.
-    fn next_hop(&self) -> Result<(NextHop, u16), Outcome> {
+    fn next_hop(&self) -> Result<(NextHop, u16), Box<Outcome>> {
         let named = |name: &str| {
-            a_labels(name).map_err(|error| Outcome::failed(Reach::NextHop, (1, 2), error.to_string()))
+            a_labels(name)
+                .map_err(|error| Box::new(Outcome::failed(Reach::NextHop, (1, 2), error.to_string())))
         };
         match &self.job.route {
-            Route::Local => Err(Outcome::deferred(
-                Reach::Site,
-                (3, 5),
-                "local mail came to the wrong place in this server",
-            )),
+            Route::Local => {
+                let why = "local mail came to the wrong place in this server";
+                Err(Box::new(Outcome::deferred(Reach::Site, (3, 5), why)))
+            }
             Route::Mx { next_hop: Host::Literal(address) } => {
                 Ok((NextHop::Address(*address), self.context.options.port))
             }
@@ -251,7 +250,7 @@ impl<'a> Run<'a> {
     }
 
     /// Ends the matter for all recipients that still need a host.
-    fn settle_rest(&mut self, outcome: Outcome) {
+    fn settle_rest(&mut self, outcome: &Outcome) {
         for slot in self.slots.iter_mut().filter(|slot| slot.settled.is_none()) {
             slot.settled = Some(outcome.clone());
         }
@@ -277,40 +276,9 @@ impl<'a> Run<'a> {
         self.decision.elapsed_ms = millis(self.started.elapsed());
         self.decision.result = record::summary(&outcomes);
         for outcome in &outcomes {
-            log::info!("{}", self.log_line(outcome));
+            log::info!("{}", record::log_line(&self.decision, self.job, outcome));
         }
         AttemptReport { outcomes, decision: self.decision }
-    }
-
-    fn log_line(&self, of: &RecipientOutcome) -> Line {
-        let outcome = &of.outcome;
-        let (event, status) = match outcome.verdict {
-            Verdict::Delivered => ("delivered", "sent"),
-            Verdict::Deferred => ("deferred", "deferred"),
-            Verdict::Failed => ("failed", "failed"),
-        };
-        let facts = record::log_facts(&self.decision, outcome.remote.as_ref());
-        let now = self.decision.started_at_unix.saturating_add(self.decision.elapsed_ms / 1000);
-        Line::new(event)
-            .with("qid", &self.job.queue_id)
-            .with("mailfrom", &self.job.reverse_path)
-            .with("rcpt", format_args!("<{}>", of.recipient.mailbox))
-            .with_some("mx", outcome.remote.as_ref().map(mx_text))
-            .with("dnssec", facts.dnssec)
-            .with("tls", facts.tls)
-            .with("dane", facts.dane)
-            .with("status", status)
-            .with("dsn", outcome.status)
-            .with("delay", now.saturating_sub(self.job.accepted_at_unix))
-            .with("route", &self.job.route)
-            .with("reason", &outcome.text)
-    }
-}
-
-fn mx_text(remote: &Remote) -> String {
-    match remote.address {
-        Some(address) => format!("{}[{}]:{}", remote.host, address.ip(), address.port()),
-        None => remote.host.clone(),
     }
 }
 

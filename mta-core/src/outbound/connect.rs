@@ -155,8 +155,8 @@ mod tests {
     use super::*;
 
     fn verdict(address: &str, change: impl Fn(&mut Options), configured: bool) -> Result<(), Forbidden> {
-        let mut options = Options::default();
-        options.own_addresses = vec!["198.51.100.7".parse().unwrap()];
+        let own_addresses = vec!["198.51.100.7".parse().unwrap()];
+        let mut options = Options { own_addresses, ..Options::default() };
         change(&mut options);
         check(address.parse().unwrap(), 25, &options, configured)
     }

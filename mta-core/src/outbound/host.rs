@@ -157,7 +157,7 @@ impl Run<'_> {
             }
             let target = match self.target(&found, address, &requirement) {
                 Ok(target) => target,
-                Err(flow) if flow == Flow::NextAddress => {
+                Err(Flow::NextAddress) => {
                     index += 1;
                     continue;
                 }
@@ -399,9 +399,11 @@ impl Run<'_> {
         let encrypted = tls_is_on(connection.session());
         let trusted = encrypted || !target.requirement.is_tls_mandatory();
         let outcome = outcome::of_failure(failure, trusted).at(&target.remote);
-        self.try_record().result = failure.to_string();
+        self.try_record().result = outcome::told(failure);
         self.settle_open(&outcome);
-        Ended::Flow(Flow::NextAddress)
+        // A password that was refused once is not offered again and again.
+        let refused_login = failure.step == Step::Auth;
+        Ended::Flow(if refused_login { Flow::Stop } else { Flow::NextAddress })
     }
 
     /// Does the handshake and writes down what was seen.
@@ -444,12 +446,13 @@ impl Run<'_> {
     }
 
     /// The login, its secret read now.
-    async fn credentials(&self) -> Result<Option<Credentials>, Outcome> {
+    async fn credentials(&self) -> Result<Option<Credentials>, Box<Outcome>> {
         let Some(auth) = self.job.relay().and_then(|relay| relay.auth.clone()) else { return Ok(None) };
         let file = auth.secret_file.display().to_string();
         let read = smol::unblock(move || read_secret(&auth)).await;
         read.map(Some).map_err(|error| {
-            Outcome::deferred(Reach::Site, (3, 5), format!("the relay host's secret file {file}: {error}"))
+            let why = format!("the relay host's secret file {file}: {error}");
+            Box::new(Outcome::deferred(Reach::Site, (3, 5), why))
         })
     }
 

@@ -8,6 +8,9 @@ use mta_smtp::client::{Cause, Decided, Failure, NotSent, Step};
 use mta_smtp::envelope::Recipient;
 use mta_smtp::reply::{EnhancedStatus, Reply, ReplyClass};
 
+/// Octets of a remote reply that a text or record repeats.
+const MAX_TEXT_BYTES: usize = 600;
+
 /// What is to happen with the recipient now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -106,13 +109,23 @@ impl Outcome {
         let remote = reply.enhanced.filter(|status| status.class == class);
         // A 5yz that we do not take as final keeps its subject and detail.
         let softened = reply.enhanced.map(|status| EnhancedStatus { class, ..status });
-        let status = remote.or(softened).unwrap_or(EnhancedStatus::new(class, 0, 0));
+        let status = remote.or(softened).unwrap_or_else(|| EnhancedStatus::new(class, 0, 0));
         let text = match verdict {
-            Verdict::Delivered => reply.to_string(),
-            _ => format!("server answered {to}: {reply}"),
+            Verdict::Delivered => short(reply),
+            _ => format!("server answered {to}: {}", short(reply)),
         };
         Self { reply: Some(reply.clone()), ..Self::new(verdict, reach, status, text) }
     }
+}
+
+/// A reply as one line of bounded length, for texts and records.
+pub(super) fn short(reply: &Reply) -> String {
+    let mut text = reply.to_string();
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push_str("...");
+    }
+    text
 }
 
 /// By the class of a reply to a command about a message or recipient: 5yz fails, all else is to be tried again.
@@ -126,7 +139,7 @@ fn verdict_of(reply: &Reply) -> Verdict {
 /// What a failed session means. `trusted` says whether what the server said may be believed to be final: not where TLS is
 /// mandatory and was not there yet, since anybody on the path may have said it (RFC 7672 2.2).
 pub(super) fn of_failure(failure: &Failure, trusted: bool) -> Outcome {
-    let text = failure.to_string();
+    let text = told(failure);
     let deferred = |reach, status| Outcome::deferred(reach, status, text.clone());
     match &failure.cause {
         Cause::Refused(reply) => refused(failure.step, reply, trusted),
@@ -149,6 +162,18 @@ pub(super) fn of_failure(failure: &Failure, trusted: bool) -> Outcome {
     }
 }
 
+/// A failure as one sentence of bounded length.
+pub(super) fn told(failure: &Failure) -> String {
+    match &failure.cause {
+        Cause::Refused(reply) => format!("{} refused: {}", failure.step, short(reply)),
+        Cause::ServiceClosing(reply) => {
+            format!("server closed the service at {}: {}", failure.step, short(reply))
+        }
+        Cause::Unexpected(reply) => format!("reply to {} makes no sense: {}", failure.step, short(reply)),
+        _ => failure.to_string(),
+    }
+}
+
 fn refused(step: Step, reply: &Reply, trusted: bool) -> Outcome {
     let at = step.to_string();
     let soft = |status| or_status(Outcome::replied(Verdict::Deferred, Reach::Host, &at, reply), status);
@@ -161,7 +186,8 @@ fn refused(step: Step, reply: &Reply, trusted: bool) -> Outcome {
         Step::Ehlo | Step::Helo if trusted => Outcome::replied(verdict_of(reply), Reach::Host, &at, reply),
         // A refusal of STARTTLS is never final where TLS is mandatory (RFC 7672 2.2).
         Step::StartTls => {
-            let outcome = Outcome::deferred(Reach::Host, (7, 5), format!("server refused STARTTLS: {reply}"));
+            let outcome =
+                Outcome::deferred(Reach::Host, (7, 5), format!("server refused STARTTLS: {}", short(reply)));
             Outcome { reply: Some(reply.clone()), ..outcome }
         }
         // A wrong password is ours to mend; the mail waits for that.

@@ -12,12 +12,13 @@ use mta_dane::tlsa::TlsaRecord;
 use mta_smtp::client::{Decided, StartTlsResult, Step, TransactionReport};
 use mta_smtp::envelope::Recipient;
 
-use super::attempt::millis;
+use super::attempt::{Job, millis};
 use super::decision::{
     CertificateRecord, Decision, HostRecord, MxHost, MxRecord, ReplyRecord, TlsRecord, TlsaLookup, TryRecord,
 };
-use super::outcome::{RecipientOutcome, Remote, Verdict};
+use super::outcome::{RecipientOutcome, Remote, Verdict, short, told};
 use super::session::Said;
+use crate::log::Line;
 use crate::tls::client::{Demand, HandshakeError, Seen};
 
 /// MX hosts, addresses and TLSA records that one record keeps; a domain with thousands must not fill the database.
@@ -152,7 +153,7 @@ pub(super) fn reply(
         step => step.to_string(),
     };
     let at_ms = millis(said.at.saturating_duration_since(started));
-    ReplyRecord { to, reply: said.reply.to_string(), at_ms }
+    ReplyRecord { to, reply: short(&said.reply), at_ms }
 }
 
 /// What a transaction came to, in words.
@@ -161,17 +162,17 @@ pub(super) fn transaction(report: &TransactionReport) -> String {
         Decided::Accepted(reply) => {
             let refused = report.recipients.iter().flatten().filter(|reply| !reply.is_positive()).count();
             match refused {
-                0 => format!("accepted: {reply}"),
-                _ => format!("accepted: {reply}; {refused} recipients refused"),
+                0 => format!("accepted: {}", short(reply)),
+                _ => format!("accepted: {}; {refused} recipients refused", short(reply)),
             }
         }
-        Decided::Refused { step, reply } => format!("{step} answered with {reply}"),
+        Decided::Refused { step, reply } => format!("{step} answered with {}", short(reply)),
         Decided::NoRecipients => match report.recipients.iter().flatten().next() {
-            Some(reply) => format!("no recipient accepted: {reply}"),
+            Some(reply) => format!("no recipient accepted: {}", short(reply)),
             None => "no recipient accepted".to_owned(),
         },
         Decided::NotSent(why) => why.to_string(),
-        Decided::Broken(failure) => failure.to_string(),
+        Decided::Broken(failure) => told(failure),
     }
 }
 
@@ -191,19 +192,51 @@ pub(super) fn summary(outcomes: &[RecipientOutcome]) -> String {
     }
 }
 
+/// The log line about one recipient.
+pub(super) fn log_line(decision: &Decision, job: &Job, of: &RecipientOutcome) -> Line {
+    let outcome = &of.outcome;
+    let (event, status) = match outcome.verdict {
+        Verdict::Delivered => ("delivered", "sent"),
+        Verdict::Deferred => ("deferred", "deferred"),
+        Verdict::Failed => ("failed", "failed"),
+    };
+    let facts = log_facts(decision, outcome.remote.as_ref());
+    let now = decision.started_at_unix.saturating_add(decision.elapsed_ms / 1000);
+    Line::new(event)
+        .with("qid", &job.queue_id)
+        .with("mailfrom", &job.reverse_path)
+        .with("rcpt", format_args!("<{}>", of.recipient.mailbox))
+        .with_some("mx", outcome.remote.as_ref().map(mx_text))
+        .with("dnssec", facts.dnssec)
+        .with("tls", facts.tls)
+        .with("dane", facts.dane)
+        .with("status", status)
+        .with("dsn", outcome.status)
+        .with("delay", now.saturating_sub(job.accepted_at_unix))
+        .with("route", &job.route)
+        .with("reason", &outcome.text)
+}
+
+fn mx_text(remote: &Remote) -> String {
+    match remote.address {
+        Some(address) => format!("{}[{}]:{}", remote.host, address.ip(), address.port()),
+        None => remote.host.clone(),
+    }
+}
+
 /// What the log line says about security.
-pub(super) struct LogFacts {
+struct LogFacts {
     /// MX status and address status, `secure/secure`; `-` for what was not asked.
-    pub(super) dnssec: String,
+    dnssec: String,
     /// TLS version and cipher, or `none`.
-    pub(super) tls: String,
+    tls: String,
     /// `verified`, `host-only` (the MX was not secure: the host is proved, the domain is not, RFC 7672 2.2.1), `failed`,
     /// `unusable`, `none`, or `error`.
-    pub(super) dane: &'static str,
+    dane: &'static str,
 }
 
 /// The facts about the server that decided, or about the last one tried.
-pub(super) fn log_facts(decision: &Decision, remote: Option<&Remote>) -> LogFacts {
+fn log_facts(decision: &Decision, remote: Option<&Remote>) -> LogFacts {
     let host = remote.and_then(|remote| decision.hosts.iter().rfind(|host| host.host == remote.host));
     let address = remote.and_then(|remote| remote.address).map(|address| address.to_string());
     let last = host.and_then(|host| {

@@ -384,6 +384,64 @@ fn eight_bit_content_goes_as_it_is() {
 }
 
 #[test]
+fn a_host_behind_an_insecure_mx_is_verified_but_the_domain_is_not_rfc7672_2_2_1() {
+    let lab = Lab::dane(Behaviour::default());
+    lab.resolver.insecure("example.test", MX, &["10 mx.test."]);
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    let line = super::record::log_line(&report.decision, &lab.job, &report.outcomes[0]).to_string();
+    assert!(line.contains(" dnssec=insecure/secure ") && line.contains(" dane=host-only "), "{line}");
+    assert!(report.decision.story().iter().any(|sentence| sentence.contains("the domain is not")));
+    // And a wrong key there still stops the mail.
+    lab.tlsa(&["3 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Deferred, "4.7.5".to_owned())]);
+}
+
+#[test]
+fn log_lines_have_their_keys_in_order() {
+    let lab = Lab::dane(Behaviour::default().reply("RCPT", "550 5.1.1 no\u{7}such=\"user\"\r\n"));
+    let report = lab.run();
+    let line = super::record::log_line(&report.decision, &lab.job, &report.outcomes[0]).to_string();
+    let port = lab.server.port();
+    let begin = format!(
+        "qid=Q1 event=failed mailfrom=<s@sender.test> rcpt=<a@example.test> mx=mx.test[127.0.0.1]:{port} \
+         dnssec=secure/secure tls=TLSv1.3:"
+    );
+    assert!(line.starts_with(&begin), "{line}");
+    assert!(line.contains(" dane=verified status=failed dsn=5.1.1 delay="), "{line}");
+    assert!(line.ends_with("reason=\"server answered RCPT: 550 5.1.1 no?such=\\\"user\\\"\""), "{line}");
+    let lab = Lab::unsigned(Behaviour { starttls: StartTls::NotOffered, ..Behaviour::default() });
+    let report = lab.run();
+    let line = super::record::log_line(&report.decision, &lab.job, &report.outcomes[0]).to_string();
+    assert!(line.contains(" dnssec=insecure/insecure tls=none dane=none status=sent "), "{line}");
+}
+
+#[test]
+fn a_refusal_of_sixty_kilobytes_is_a_refusal_in_a_few_words() {
+    let text: &'static str =
+        Box::leak(format!("550-{}\r\n550 \u{1b}[31m\r\n", "x\u{9b}".repeat(20_000)).into_boxed_str());
+    for step in ["RCPT", "MAIL", "."] {
+        let report = Lab::unsigned(Behaviour::default().reply(step, text)).run();
+        let outcome = &report.outcomes[0].outcome;
+        assert_eq!(outcome.verdict, Verdict::Failed, "{step}: {outcome:?}");
+        assert!(outcome.text.len() < 1000 && !outcome.text.chars().any(char::is_control), "{step}");
+        assert!(report.decision.to_json().len() < 8 * 1024, "{step}");
+    }
+}
+
+#[test]
+fn a_server_that_leaves_after_the_handshake() {
+    for (lab, verdict) in [
+        (Lab::dane(Behaviour { close_in_tls: true, ..Behaviour::default() }), Verdict::Deferred),
+        (Lab::unsigned(Behaviour { close_in_tls: true, ..Behaviour::default() }), Verdict::Deferred),
+    ] {
+        let report = lab.run();
+        assert_eq!(lab::seen(&report), [(verdict, "4.4.2".to_owned())]);
+        assert_nothing_of_the_message(&lab.server);
+    }
+}
+
+#[test]
 fn a_relay_host_gets_the_login_inside_verified_tls_only() {
     for mechanism in ["SCRAM-SHA-256 PLAIN LOGIN", "PLAIN", "LOGIN"] {
         for tls in [RelayTls::StartTls, RelayTls::Implicit] {

@@ -10,6 +10,8 @@ use crate::reply::{EnhancedStatus, Reply};
 
 /// Octets of one line that are kept. RFC 5321 4.5.3.1.5 allows 512; what is longer is read on and forgotten.
 const MAX_KEPT_LINE_BYTES: usize = 2048;
+/// Octets of the text of one reply that are kept; many recipients may each keep a copy.
+const MAX_KEPT_BYTES: usize = 8 * 1024;
 /// Lines of one reply that are kept. What comes behind is read on and forgotten.
 const MAX_KEPT_LINES: usize = 128;
 
@@ -53,6 +55,8 @@ pub struct ReplyReader {
     bytes: usize,
     /// Lines of the reply so far.
     lines: usize,
+    /// Octets of text kept of the reply so far.
+    kept: usize,
     /// The line in hand, at most `MAX_KEPT_LINE_BYTES` of it.
     line: Vec<u8>,
     /// The reply in hand, from its first line on.
@@ -62,7 +66,7 @@ pub struct ReplyReader {
 impl ReplyReader {
     /// A reader that allows so many octets and lines in one reply.
     pub fn new(max_bytes: usize, max_lines: usize) -> Self {
-        Self { max_bytes, max_lines, bytes: 0, lines: 0, line: Vec::new(), reply: None }
+        Self { max_bytes, max_lines, bytes: 0, lines: 0, kept: 0, line: Vec::new(), reply: None }
     }
 
     /// Whether nothing of a next reply was seen.
@@ -105,6 +109,7 @@ impl ReplyReader {
             return Err(ReplyError::TooManyLines);
         }
         let text = clean(text);
+        self.kept = self.kept.saturating_add(text.len());
         match &mut self.reply {
             None => {
                 let (enhanced, text) = split_status(code, &text);
@@ -113,7 +118,7 @@ impl ReplyReader {
             Some(reply) if reply.code != code => {
                 return Err(ReplyError::CodesDisagree { first: reply.code, then: code });
             }
-            Some(reply) if reply.lines.len() < MAX_KEPT_LINES => {
+            Some(reply) if reply.lines.len() < MAX_KEPT_LINES && self.kept <= MAX_KEPT_BYTES => {
                 // The status is repeated on each line (RFC 2034 4); one that differs is left standing as text.
                 let (enhanced, rest) = split_status(code, &text);
                 let same = enhanced.is_some() && enhanced == reply.enhanced;
@@ -127,6 +132,7 @@ impl ReplyReader {
     fn take(&mut self) -> Option<Reply> {
         self.bytes = 0;
         self.lines = 0;
+        self.kept = 0;
         self.reply.take()
     }
 }

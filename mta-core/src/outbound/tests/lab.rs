@@ -49,6 +49,8 @@ pub(super) struct Behaviour {
     /// Replies leave one byte at a time.
     pub(super) drip: bool,
     pub(super) implicit: bool,
+    /// Closes as soon as TLS stands.
+    pub(super) close_in_tls: bool,
     /// Command prefix (the empty one is the greeting, `.` the end of data) and what is answered to it.
     pub(super) replies: Vec<(&'static str, &'static str)>,
 }
@@ -177,6 +179,9 @@ impl Talk {
         }
         let mut tls = acceptor.accept(stream).await?;
         self.note("<TLS>\r\n");
+        if self.behaviour.close_in_tls {
+            return tls.close().await;
+        }
         self.lines(&mut tls, true).await.map(|_| ())
     }
 
