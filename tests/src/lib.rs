@@ -6,6 +6,7 @@
 //! - [`client`], [`dialog`]: an SMTP client of its own, and dialogs written as text files.
 //! - [`netns`]: a network namespace in which ports 25 and 53 are free.
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
+//! - [`unbound`]: an independent validator, where it is installed.
 //! - [`show`]: the show for a newcomer.
 //! - [`bench`]: this server and Postfix side by side.
 //!
@@ -22,4 +23,5 @@ pub mod mx;
 pub mod netns;
 pub mod show;
 pub mod sign;
+pub mod unbound;
 pub mod zone;
