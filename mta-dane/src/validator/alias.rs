@@ -225,6 +225,8 @@ impl Lookup {
         let keys = match self.zone(signer, true)? {
             Zone::Insecure(how, _) => return Ok(Ok(Verdict::insecure(&*how, set.ttl()))),
             Zone::Secure(keys) if keys.zone == *signer => keys,
+            // A delegation may have been made since the cache learned that there is none.
+            Zone::Secure(_) if self.refresh(signer) => return self.judge_by(reply, set, signer),
             Zone::Secure(_) => {
                 return Ok(Err(Stop::Bogus(format!(
                     "the {} records of {} are signed by {signer}, where no zone begins (RFC 4035 5.3.1)",

@@ -160,6 +160,12 @@ impl Cache {
         self.cuts.remove(&zone);
     }
 
+    /// Forgets a zone's keys and keeps its delegation, as if their TTL were the shorter.
+    #[cfg(test)]
+    pub(crate) fn forget_keys_only(&mut self, zone: &Name) {
+        self.keys.remove(&zone.to_lowercase());
+    }
+
     pub(crate) fn cut(&mut self, name: &Name, now: u64) -> Option<(Cut, u64)> {
         self.cuts.get(name, now)
     }

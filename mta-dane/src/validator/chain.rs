@@ -46,16 +46,26 @@ impl Lookup {
         let mut zone = self.nearest_keys(name, &anchor, &anchors, is_zone)?;
         for count in names::labels(&zone.zone) + 1..=names::labels(name) {
             let here = names::ancestor(name, count);
-            match self.cut(&here, &zone, is_zone.then_some(name))? {
-                (Cut::None, _) => {}
-                (Cut::Insecure(how), ttl) => return Ok(Zone::Insecure(how, ttl)),
-                (Cut::Secure(ds), ttl) => match self.child_keys(&here, &ds, ttl)? {
-                    Zone::Secure(keys) => zone = keys,
-                    insecure @ Zone::Insecure(..) => return Ok(insecure),
-                },
+            match self.descend(&here, &zone, is_zone.then_some(name))? {
+                None => {}
+                Some(Zone::Secure(keys)) => zone = keys,
+                Some(insecure) => return Ok(insecure),
             }
         }
         Ok(Zone::Secure(zone))
+    }
+
+    /// One step of the walk: the zone that begins at `here`, if one does.
+    fn descend(&mut self, here: &Name, zone: &Arc<ZoneKeys>, target: Option<&Name>) -> Eval<Option<Zone>> {
+        match self.cut(here, zone, target)? {
+            (Cut::None, _) => Ok(None),
+            (Cut::Insecure(how), ttl) => Ok(Some(Zone::Insecure(how, ttl))),
+            (Cut::Secure(ds), ttl) => match self.child_keys(here, &ds, ttl) {
+                // DS records from the cache may be older than the parent's.
+                Err(Stop::Bogus(_)) if self.refresh(here) => self.descend(here, zone, target),
+                other => other.map(Some),
+            },
+        }
     }
 
     /// An insecure delegation that is already known at or above `name` and below the trust anchor.

@@ -71,7 +71,7 @@ pub struct Lookup {
     checked: HashMap<Checked, Result<Verified, Fault>>,
     keys: HashMap<Name, Arc<ZoneKeys>>,
     cuts: HashMap<Name, (Cut, u32)>,
-    /// Zones whose keys came from the shared cache, and may be older than the zone's.
+    /// Names whose keys or cut came from the shared cache, and may be older than the world's.
     from_cache: HashSet<Name>,
     refreshed: HashSet<Name>,
     started: bool,
@@ -210,7 +210,7 @@ impl Lookup {
         result
     }
 
-    /// Drops the keys of a zone if they came from the cache, once; true where another try makes sense.
+    /// Drops what is known of a zone if it came from the cache, once; true where another try makes sense.
     pub(super) fn refresh(&mut self, zone: &Name) -> bool {
         if !self.from_cache.contains(zone) || !self.refreshed.insert(zone.clone()) {
             return false;
@@ -246,6 +246,7 @@ impl Lookup {
         }
         let (cut, expires_at) = self.validator.cache().cut(name, self.now)?;
         let known = (cut, u32::try_from(expires_at - self.now).unwrap_or(u32::MAX));
+        self.from_cache.insert(name.clone());
         self.cuts.insert(name.clone(), known.clone());
         Some(known)
     }

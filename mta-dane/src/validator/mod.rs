@@ -18,6 +18,16 @@
 //! delegation is insecure; everything else that cannot be proven is bogus (it came and does not hold) or unavailable (it did
 //! not come), and for DANE both delay the mail (RFC 7672 2.1.2).
 
+//!
+//! Where the verdict differs from unbound's on purpose:
+//!
+//! * Ed448 (algorithm 16) is not supported by the cryptography underneath, so such a zone is insecure (RFC 4035 5.2).
+//! * A denial with more NSEC3 iterations than [`Limits::nsec3_iterations`] is unavailable, not insecure: whoever can raise the
+//!   iterations of a zone could otherwise switch DANE off (RFC 9276 3.2 leaves the choice).
+//! * Signature times are taken as they stand (RFC 4035 5.3.1), without unbound's tolerance of up to a day.
+//! * A name outside of every trust anchor is unavailable: without an anchor nothing is proven, not even insecurity.
+//! * A denial is what its proof says; the response code counts only where nothing is signed.
+
 mod alias;
 mod anchors;
 mod cache;

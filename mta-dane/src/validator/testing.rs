@@ -580,6 +580,18 @@ pub(super) fn drive(
     rtype: RecordType,
     upstream: &mut Upstream<'_>,
 ) -> (Answer, usize) {
+    drive_in_order(validator, now, name, rtype, upstream, &mut |waiting| waiting - 1)
+}
+
+/// The same with a choice of which outstanding query is answered next, given how many there are.
+pub(super) fn drive_in_order(
+    validator: &Arc<Validator>,
+    now: u64,
+    name: &str,
+    rtype: RecordType,
+    upstream: &mut Upstream<'_>,
+    choose: &mut dyn FnMut(usize) -> usize,
+) -> (Answer, usize) {
     let mut lookup = Lookup::new(Arc::clone(validator), n(name), rtype);
     let mut waiting = Vec::new();
     let mut queries = 0;
@@ -591,7 +603,8 @@ pub(super) fn drive(
                 waiting.push((id, name, rtype));
             }
             Step::Wait => {
-                let (id, name, rtype) = waiting.pop().expect("the lookup waits for nothing");
+                assert!(!waiting.is_empty(), "the lookup waits for nothing");
+                let (id, name, rtype) = waiting.remove(choose(waiting.len()));
                 match upstream(&name, rtype) {
                     Ok(message) => lookup.handle(now, id, Ok(&over_the_wire(&message))),
                     Err(failure) => lookup.handle(now, id, Err(failure)),

@@ -122,3 +122,18 @@ fn two_algorithms_and_two_keys() {
 fn unsigned_zones() {
     check(&world(Zone::unsigned("example.test.")), "unsigned", Status::Insecure);
 }
+
+#[test]
+fn the_order_of_responses_does_not_matter() {
+    let world = world(Zone::signed("example.test.").nsec3(1, b"s", false));
+    for (name, rtype, _) in CASES {
+        let name = below(name);
+        let mut upstream = |name: &_, rtype| Ok(world.respond(name, rtype));
+        let last = drive(&world.validator(), NOW, &name, rtype, &mut upstream);
+        let first = drive_in_order(&world.validator(), NOW, &name, rtype, &mut upstream, &mut |_| 0);
+        let middle =
+            drive_in_order(&world.validator(), NOW, &name, rtype, &mut upstream, &mut |many| many / 2);
+        assert_eq!(last, first, "{name} {rtype}");
+        assert_eq!(last, middle, "{name} {rtype}");
+    }
+}

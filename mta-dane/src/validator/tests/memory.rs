@@ -175,3 +175,36 @@ fn a_wrong_clock_is_named_and_not_taken_for_a_bogus_world() {
     forged.answers.retain(|r| rrsig_of(r).is_none());
     assert_eq!(clock_verdict(&world.validator(), &Name::root(), &forged, 0), ClockVerdict::Unknown);
 }
+
+#[test]
+fn delegations_that_changed_since_they_were_cached_are_asked_for_again() {
+    let parent = || Zone::signed("example.test.").with(&["@ MX mail", "x.sub MX mail"]);
+    let before = World::new(vec![Zone::signed("."), Zone::signed("test."), parent()]);
+    let validator = before.validator();
+    // The walk to an unsigned name leaves "no zone begins at sub.example.test." in the cache.
+    let mut strip = |name: &Name, rtype: RecordType| {
+        let mut message = before.respond(name, rtype);
+        if rtype == MX {
+            message.answers.retain(|r| rrsig_of(r).is_none());
+        }
+        Ok(message)
+    };
+    assert_eq!(drive(&validator, NOW, "x.sub.example.test.", MX, &mut strip).0.status, Status::Bogus);
+    let mut zones: Vec<Zone> = before.zones.into_values().collect();
+    zones.iter_mut().for_each(|zone| {
+        zone.records.retain(|name, _| *name != n("x.sub.example.test."));
+        zone.records.iter_mut().for_each(|(name, sets)| {
+            if *name != zone.apex {
+                sets.remove(&RecordType::NS);
+            }
+        });
+    });
+    zones.push(Zone::signed("sub.example.test.").with(&["@ MX mail", "x MX mail"]));
+    let mut after = World::new(zones);
+    assert_eq!(look(&after, &validator, NOW + 31, "x.sub.example.test.", MX).0, Status::Secure);
+    // A zone that changed its keys together with the DS records: the cached DS records are dropped too.
+    let key = Key::new(hickory_proto::dnssec::Algorithm::ECDSAP256SHA256, 257);
+    after.zone("sub.example.test.").keys = vec![Arc::new(key)];
+    validator.cache().forget_keys_only(&n("sub.example.test."));
+    assert_eq!(look(&after, &validator, NOW + 31, "sub.example.test.", MX).0, Status::Secure);
+}
