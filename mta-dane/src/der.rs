@@ -117,7 +117,7 @@ pub struct Certificate<'a> {
     pub der: &'a [u8],
     /// The part that is signed, with its header.
     pub tbs: &'a [u8],
-    /// 1, 2 or 3 as in "X.509 v3".
+    /// 1, 2 or 3 as in "X.509 v3"; odd ones are no error here.
     pub version: u8,
     /// The serial number's octets.
     pub serial: &'a [u8],
@@ -153,7 +153,7 @@ impl<'a> Certificate<'a> {
         let mut fields = Reader::new(tbs.content);
         let version = match fields.optional(VERSION) {
             Some(element) => match single(element.content, INTEGER).map(|version| version.content) {
-                Some([version @ 0..=2]) => version + 1,
+                Some([version]) => version.saturating_add(1),
                 _ => return Err(Malformed("version")),
             },
             None => 1,
@@ -198,7 +198,7 @@ impl<'a> Certificate<'a> {
 
     /// Whether issuer and subject are the same name.
     pub fn is_self_issued(&self) -> bool {
-        self.issuer == self.subject
+        same_name(self.issuer, self.subject)
     }
 
     /// The extensions as (OID content, critical, value), unread beyond that. Empty for certificates without any.
@@ -344,6 +344,39 @@ pub(crate) fn attributes(name: &[u8]) -> Vec<(&[u8], &[u8])> {
         }
     }
     found
+}
+
+/// Whether two distinguished names are the same: byte for byte, or attribute by attribute without regard to string types,
+/// letter case and runs of spaces (RFC 5280 7.1). Signatures, not names, are what binds a path together.
+pub(crate) fn same_name(a: &[u8], b: &[u8]) -> bool {
+    if a == b {
+        return true;
+    }
+    let (mut a, mut b) = (Reader::new(a), Reader::new(b));
+    while !a.is_empty() && !b.is_empty() {
+        match (a.next(), b.next()) {
+            (Some(a), Some(b)) if a.tag == SET && b.tag == SET && same_set(a.content, b.content) => {}
+            _ => return false,
+        }
+    }
+    a.is_empty() && b.is_empty()
+}
+
+/// The same for one relative name.
+pub(crate) fn same_set(a: &[u8], b: &[u8]) -> bool {
+    let pairs = |set: &[u8]| -> Option<Vec<(Vec<u8>, String)>> {
+        let mut pairs = Vec::new();
+        let mut list = Reader::new(set);
+        while !list.is_empty() {
+            let mut pair = Reader::new(list.next()?.content);
+            let (oid, value) = (pair.next()?, pair.next()?);
+            let value = String::from_utf8_lossy(value.content).to_lowercase();
+            pairs.push((oid.content.to_vec(), value.split_whitespace().collect::<Vec<_>>().join(" ")));
+        }
+        pairs.sort();
+        Some(pairs)
+    };
+    a == b || matches!((pairs(a), pairs(b)), (Some(a), Some(b)) if a == b)
 }
 
 /// id-at-commonName, 2.5.4.3.

@@ -332,6 +332,36 @@ impl fmt::Display for NoDane {
     }
 }
 
+/// A slip in publishing TLSA records that the presented chain gives away. It changes no verdict; it tells the operator of the
+/// host what to repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// A DANE-EE(3) record holds the data of a certificate sent behind the first: DANE-TA(2) was meant, or the order is wrong.
+    EndEntityNamesIssuer,
+    /// A DANE-TA(2) record holds the data of the server's own certificate: DANE-EE(3) was meant.
+    AnchorNamesServer,
+    /// A record holds the data that belongs to the other selector.
+    OtherSelector,
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndEntityNamesIssuer => {
+                "a DANE-EE(3) record holds the data of a certificate that the server sends behind its own; its operator \
+                 meant DANE-TA(2), or the server sends its chain in the wrong order"
+            }
+            Self::AnchorNamesServer => {
+                "a DANE-TA(2) record holds the data of the server's own certificate; its operator most likely meant \
+                 DANE-EE(3)"
+            }
+            Self::OtherSelector => {
+                "a record holds the right digest under the wrong selector; its operator exchanged Cert(0) and SPKI(1)"
+            }
+        })
+    }
+}
+
 /// Why a presented chain does not satisfy the usable TLSA records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mismatch {
@@ -348,6 +378,8 @@ pub enum Mismatch {
     NothingMatches {
         /// All records say DANE-EE(3): the key was changed and the records were not, most often.
         only_dane_ee: bool,
+        /// A slip of the publisher that would explain it.
+        hint: Option<Hint>,
     },
     /// A DANE-TA(2) record names a certificate, but nothing links the server's certificate to it by valid signatures.
     NotIssuedByAnchor,
@@ -468,11 +500,12 @@ impl fmt::Display for Mismatch {
             Self::ChainTooLarge { certificates, bytes } => {
                 write!(f, "the server sent {certificates} certificates with {bytes} bytes, more than are looked at")
             }
-            Self::NothingMatches { only_dane_ee: true } => f.write_str(
+            Self::NothingMatches { hint: Some(hint), .. } => write!(f, "no TLSA record matches: {hint}"),
+            Self::NothingMatches { only_dane_ee: true, .. } => f.write_str(
                 "no TLSA record matches the server's certificate; its operator most likely renewed the key and did not \
                  publish the new record",
             ),
-            Self::NothingMatches { only_dane_ee: false } => f.write_str(
+            Self::NothingMatches { only_dane_ee: false, .. } => f.write_str(
                 "no TLSA record matches the server's certificate or an issuer it sent; a DANE-TA(2) digest needs the \
                  issuer's certificate in the chain",
             ),

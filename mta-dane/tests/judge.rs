@@ -41,7 +41,7 @@ fn e8_judge_applies_agility() {
     let f = family();
     let records = [f.root.record(3, 1, 2), f.leaf.record(3, 1, 1)];
     let report = judge(&records, &chain(&[&f.leaf]), &[], NOW);
-    assert_eq!(report.outcome, Outcome::NoMatch(Mismatch::NothingMatches { only_dane_ee: true }));
+    assert_eq!(report.outcome, Outcome::NoMatch(Mismatch::NothingMatches { only_dane_ee: true, hint: None }));
     assert_eq!(report.selection.superseded, [records[1].clone()]);
     assert_eq!(report.seen.len(), 1);
 }

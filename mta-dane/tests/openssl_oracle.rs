@@ -291,7 +291,38 @@ fn table() -> Vec<Case> {
     }
     cases.extend(shapes());
     cases.extend(constraint_forms());
+    cases.extend(name_spellings());
     cases.extend(unusable());
+    cases
+}
+
+/// The same name written in different ways, which RFC 5280 7.1 calls equal, and names that are not.
+fn name_spellings() -> Vec<Case> {
+    let spelled = |tag: u8, text: &str| {
+        let pair = seq(&[&tlv(0x06, &[0x55, 0x04, 0x03]), &tlv(tag, text.as_bytes())]);
+        seq(&[&tlv(0x31, &pair)])
+    };
+    let root = Spec::ca("x").with(|s| s.subject = spelled(0x0c, "Example Root")).self_signed();
+    let spellings = [
+        (0x0c, "Example Root"),
+        (0x13, "Example Root"),
+        (0x13, "EXAMPLE root"),
+        (0x0c, " Example  Root "),
+        (0x0c, "ExampleRoot"),
+    ];
+    let mut cases = Vec::new();
+    for (tag, text) in spellings {
+        let leaf = Spec::leaf(HOST).build(&spelled(tag, text), &root.key, &new_key());
+        for (record, sent) in
+            [(root.record(2, 1, 1), vec![&leaf, &root]), (root.record(2, 0, 0), vec![&leaf])]
+        {
+            cases.push(Case::new(
+                format!("issuer spelled {tag} {text:?}, {:?}", record.numbers()),
+                vec![record],
+                &sent,
+            ));
+        }
+    }
     cases
 }
 

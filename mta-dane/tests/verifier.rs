@@ -138,10 +138,13 @@ fn f2_mismatch_ends_the_handshake() {
     let f = family();
     for version in VERSIONS {
         let server = server(&[&f.leaf, &f.middle], &f.leaf.key, version);
-        let verifier = DaneVerifier::new(&demand(vec![f.middle.record(3, 1, 1)]), &provider());
+        let verifier = DaneVerifier::new(&demand(vec![f.root.record(3, 1, 1)]), &provider());
         assert!(handshake(&server, verifier.clone()).is_err());
         let judgement = verifier.judgement().unwrap();
-        assert_eq!(judgement.verdict, Verdict::NoMatch(Mismatch::NothingMatches { only_dane_ee: true }));
+        assert_eq!(
+            judgement.verdict,
+            Verdict::NoMatch(Mismatch::NothingMatches { only_dane_ee: true, hint: None })
+        );
         assert_eq!(judgement.seen.len(), 2);
         let verifier = DaneVerifier::new(&demand(Vec::new()), &provider());
         assert!(handshake(&server, verifier).is_err(), "no records authenticate nobody");

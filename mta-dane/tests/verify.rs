@@ -4,9 +4,9 @@
 mod common;
 
 use common::*;
-use mta_dane::failure::{Mismatch, ResultType};
+use mta_dane::failure::{Hint, Mismatch, ResultType};
 use mta_dane::reference::ReferenceId;
-use mta_dane::tlsa::TlsaRecord;
+use mta_dane::tlsa::{Selector, TlsaRecord};
 use mta_dane::verify::{AnchorSource, Judgement, MAX_CERTIFICATES, Verdict, judge};
 
 fn ids(names: &[&str]) -> Vec<ReferenceId> {
@@ -53,7 +53,7 @@ fn e6_every_selector_and_matching_type() {
 fn g1_first_certificate_only() {
     let f = family();
     let why = refuses(&[f.leaf.record(3, 1, 1)], &[&f.middle, &f.leaf]);
-    assert_eq!(why, Mismatch::NothingMatches { only_dane_ee: true });
+    assert_eq!(why, Mismatch::NothingMatches { only_dane_ee: true, hint: Some(Hint::EndEntityNamesIssuer) });
     assert_eq!(why.result_type(), ResultType::ValidationFailure);
 }
 
@@ -253,7 +253,7 @@ fn h6_digest_needs_the_anchor_in_the_chain() {
     for selector in [0, 1] {
         for matching in [1, 2] {
             let why = refuses(&[f.root.record(2, selector, matching)], &[&f.leaf, &f.middle]);
-            assert_eq!(why, Mismatch::NothingMatches { only_dane_ee: false });
+            assert_eq!(why, Mismatch::NothingMatches { only_dane_ee: false, hint: None });
         }
     }
 }
@@ -470,6 +470,23 @@ fn i1_any_reference_identifier() {
     }
     assert!(judge(&record, &sent, &ids(&["other.example"]), NOW).matched().is_none());
     assert!(judge(&record, &sent, &[], NOW).matched().is_none());
+}
+
+/// J7: common slips of publishers are called by name, and change no verdict.
+#[test]
+fn j7_hints_at_slips() {
+    let f = family();
+    let sent = [&f.leaf, &f.middle, &f.root];
+    let hint = |record: TlsaRecord| match refuses(&[record], &sent) {
+        Mismatch::NothingMatches { hint, .. } => hint,
+        other => panic!("{other}"),
+    };
+    let swapped = |cert: &Cert, usage| TlsaRecord { selector: Selector::Cert, ..cert.record(usage, 1, 1) };
+    assert_eq!(hint(f.middle.record(3, 1, 1)), Some(Hint::EndEntityNamesIssuer));
+    assert_eq!(hint(f.leaf.record(2, 0, 1)), Some(Hint::AnchorNamesServer));
+    assert_eq!(hint(swapped(&f.leaf, 3)), Some(Hint::OtherSelector));
+    assert_eq!(hint(swapped(&f.root, 2)), Some(Hint::OtherSelector));
+    assert_eq!(hint(Spec::leaf(HOST).self_signed().record(3, 1, 1)), None);
 }
 
 /// J7: a judgement describes what it saw, in text that holds no control byte.

@@ -118,7 +118,7 @@ pub struct DestinationSummary {
     pub destination: String,
     /// Recipients that wait.
     pub waiting: u64,
-    /// Recipients that are held.
+    /// Recipients that are held or set aside.
     pub held: u64,
     /// Failures in a row of the destination as a whole.
     pub failures: u32,

@@ -1,17 +1,36 @@
 //! Claims: due work in the hands of the scheduler.
 //!
 //! What it does: finds by index the destinations whose time has come and, in each, the due recipients, grouped by message
-//! and next-hop. What it does not: it decides nothing about how many at once or where to; the caller says so for each
-//! destination (`Slot`). A claim is in memory only: a killed process forgets it and the recipients are due again.
+//! and next-hop. What it does not: it decides nothing about how many at once or where to; the caller says so (`Planner`).
+//! A claim is in memory only: a killed process forgets it and the recipients are due again.
+//!
+//! Two things could hand out a recipient twice, and both are ruled out by one lock: it is taken before the snapshot of the
+//! database is, and a claim is released under it only after the commit of its results.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use mta_smtp::envelope::Recipient;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::error::QueueError;
+use crate::id::QueueId;
 use crate::message::Message;
 use crate::recipient::RecipientKey;
+use crate::rows::{self, MESSAGE_COLUMNS, RECIPIENT_COLUMNS};
+use crate::time::{from_unix, unix_micros, unix_seconds, unix_seconds_up};
 
-/// A due destination, as the caller is asked about it.
+/// Due destinations looked at in one call, at most. Beyond it there is `more`.
+const MAX_LOOKED_AT: usize = 4_096;
+
+/// Due destinations among which a call chooses the least served.
+const MAX_CANDIDATES: usize = 512;
+
+/// Recipients of one claim, at most: RFC 5321 4.5.3.1.8 has every server take 100.
+pub const MAX_RECIPIENTS: usize = 100;
+
+/// A due destination, as the planner is asked about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due<'a> {
     /// The recipient domain, lower case, or an address literal in brackets.
@@ -20,21 +39,35 @@ pub struct Due<'a> {
     pub failures: u32,
 }
 
-/// What the caller answers about a due destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Slot<K> {
-    /// Up to so many messages may be claimed for it, at least one. Recipients of one message whose destinations lead to
-    /// an equal next-hop come in one claim.
+/// What the planner answers about a due destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// There is room.
     Take {
-        /// The next-hop all this leads to.
-        next_hop: K,
-        /// How many messages.
-        messages: usize,
+        /// How many more messages may be claimed for its next-hop, at least one.
+        room: usize,
+        /// How many are in hand for it already; those with the fewest are served first.
+        in_hand: usize,
     },
     /// Not now; it is asked about again at the next call.
     Busy,
     /// Its next-hop is not to be tried before this time. Written down, so that it is not asked about before.
     NotBefore(SystemTime),
+}
+
+/// Whoever asks for work says where it leads and how much of it he can take.
+pub trait Planner {
+    /// Names a next-hop. Recipients of one message whose destinations lead to an equal one come in one claim.
+    type NextHop: Clone + PartialEq;
+
+    /// Where a destination leads now.
+    fn next_hop(&mut self, destination: &str) -> Self::NextHop;
+
+    /// Whether there is room for work to a due destination.
+    fn slot(&mut self, next_hop: &Self::NextHop, due: Due<'_>) -> Slot;
+
+    /// A claim was made; `slot` counts it from now on.
+    fn claimed(&mut self, next_hop: &Self::NextHop);
 }
 
 /// One message's due recipients for one next-hop. Dropping it releases the recipients as they were: they are due again.
@@ -63,19 +96,361 @@ pub struct ClaimedRecipient {
     pub attempts: u32,
     /// Failures in a row of its destination as a whole.
     pub destination_failures: u32,
+    /// The reply or reason of the attempt before, or of its destination's last failure.
+    pub last_reply: Option<String>,
 }
 
 /// What a call for due work gave.
 #[derive(Debug)]
 pub struct Claimed<K> {
-    /// The claims, the longest due destination first.
+    /// The claims.
     pub claims: Vec<Claim<K>>,
-    /// There is more due than was asked for.
+    /// There is more due than was asked for, or than there was room for.
     pub more: bool,
     /// When the next work falls due, of what is not due now.
     pub next_due: Option<SystemTime>,
 }
 
+/// The recipients in hand.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    in_hand: Mutex<InHand>,
+}
+
+/// What is in hand: never more than the scheduler works on at once.
+#[derive(Debug, Default)]
+pub(crate) struct InHand {
+    recipients: HashSet<RecipientKey>,
+    /// Recipients in hand of each destination.
+    destinations: HashMap<i64, usize>,
+}
+
+impl Claims {
+    fn lock(&self) -> MutexGuard<'_, InHand> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Releases recipients when dropped.
 #[derive(Debug)]
-pub(crate) struct ClaimGuard {}
+pub(crate) struct ClaimGuard {
+    claims: Arc<Claims>,
+    keys: Vec<(RecipientKey, i64)>,
+}
+
+impl Drop for ClaimGuard {
+    fn drop(&mut self) {
+        let mut in_hand = self.claims.lock();
+        for (key, destination) in &self.keys {
+            in_hand.recipients.remove(key);
+            if let Some(count) = in_hand.destinations.get_mut(destination) {
+                *count -= 1;
+                if *count == 0 {
+                    in_hand.destinations.remove(destination);
+                }
+            }
+        }
+    }
+}
+
+/// What a search found besides the claims.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Destinations to postpone.
+    pub(crate) postponed: Vec<(i64, i64)>,
+    /// Messages with rows that cannot be read.
+    pub(crate) damaged: Vec<(QueueId, &'static str)>,
+}
+
+/// A due destination with room.
+struct Candidate<K> {
+    id: i64,
+    next_hop: K,
+    failures: u32,
+    name: String,
+    in_hand: usize,
+    exhausted: bool,
+}
+
+/// One search for due work.
+struct Search<'a, P: Planner> {
+    connection: &'a Connection,
+    in_hand: MutexGuard<'a, InHand>,
+    planner: &'a mut P,
+    now: i64,
+    findings: Findings,
+    more: bool,
+}
+
+/// Finds and claims due work, `limit` claims at most.
+pub(crate) fn claim<P: Planner>(
+    connection: &Connection,
+    claims: &Arc<Claims>,
+    now: SystemTime,
+    limit: usize,
+    planner: &mut P,
+) -> Result<(Claimed<P::NextHop>, Findings), QueueError> {
+    let in_hand = claims.lock();
+    let snapshot = connection.unchecked_transaction()?;
+    let now = unix_seconds(now);
+    let findings = Findings::default();
+    let mut search = Search { connection: &snapshot, in_hand, planner, now, findings, more: false };
+    let mut found = Vec::new();
+    let next_due = search.run(limit, &mut found);
+    let Search { in_hand, findings, more, .. } = search;
+    // A guard that is dropped, as all are after an error, takes this lock.
+    drop(in_hand);
+    let claims = found.into_iter().map(|found| found.guarded(claims)).collect();
+    Ok((Claimed { claims, more, next_due: next_due? }, findings))
+}
+
+/// Claims waiting recipients of one destination whose message arrived before `received_before`, oldest first, due or not:
+/// their time in the queue is over.
+pub(crate) fn claim_older<K: Clone>(
+    connection: &Connection,
+    claims: &Arc<Claims>,
+    destination: &str,
+    received_before: SystemTime,
+    limit: usize,
+    next_hop: &K,
+) -> Result<Vec<Claim<K>>, QueueError> {
+    let mut in_hand = claims.lock();
+    let snapshot = connection.unchecked_transaction()?;
+    let mut find = snapshot.prepare_cached("SELECT id, failures FROM destination WHERE name = ?1")?;
+    let Some((id, failures)) =
+        find.query_row([destination], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?))).optional()?
+    else {
+        return Ok(Vec::new());
+    };
+    let mut oldest = snapshot.prepare_cached(
+        "SELECT DISTINCT r.message FROM recipient r JOIN message m ON m.id = r.message
+         WHERE r.destination = ?1 AND r.state = 0 AND r.message < ?2 AND m.received_at < ?3
+         ORDER BY r.message LIMIT ?4",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // Ids are times: the first condition ends the search in the index, the second is the rule.
+    let bounds = params![id, unix_micros(received_before), unix_seconds(received_before), limit];
+    let ids = oldest.query_map(bounds, |row| row.get::<_, i64>(0))?;
+    let mut found = Vec::new();
+    for message in ids.collect::<Result<Vec<_>, _>>()? {
+        let Ok(Some(stored)) = load_message(&snapshot, message) else { continue };
+        let mut group = Vec::new();
+        let rows = format!(
+            "SELECT {RECIPIENT_COLUMNS} FROM recipient r WHERE r.message = ?1 AND r.destination = ?2 AND r.state = 0"
+        );
+        let mut rows = snapshot.prepare_cached(&rows)?;
+        let mut rows = rows.query(params![message, id])?;
+        while let Some(row) = rows.next()? {
+            let Ok(recipient) = claimed_recipient(row, destination, failures) else { continue };
+            if group.len() < MAX_RECIPIENTS && in_hand.recipients.insert(recipient.key) {
+                *in_hand.destinations.entry(id).or_default() += 1;
+                group.push((recipient, id));
+            }
+        }
+        if !group.is_empty() {
+            found.push(Found { message: stored, next_hop: next_hop.clone(), recipients: group });
+        }
+    }
+    drop(in_hand);
+    Ok(found.into_iter().map(|found| found.guarded(claims)).collect())
+}
+
+/// A claim before it has its guard.
+struct Found<K> {
+    message: Message,
+    next_hop: K,
+    recipients: Vec<(ClaimedRecipient, i64)>,
+}
+
+impl<K> Found<K> {
+    fn guarded(self, claims: &Arc<Claims>) -> Claim<K> {
+        let keys =
+            self.recipients.iter().map(|(recipient, destination)| (recipient.key, *destination)).collect();
+        let guard = ClaimGuard { claims: Arc::clone(claims), keys };
+        let recipients = self.recipients.into_iter().map(|(recipient, _)| recipient).collect();
+        Claim { message: self.message, next_hop: self.next_hop, recipients, guard }
+    }
+}
+
+impl<P: Planner> Search<'_, P> {
+    /// Fills `found` in turns, one message of each destination in each, those with the least in hand first. Returns when
+    /// the next work falls due.
+    fn run(
+        &mut self,
+        limit: usize,
+        found: &mut Vec<Found<P::NextHop>>,
+    ) -> Result<Option<SystemTime>, QueueError> {
+        let mut candidates = self.candidates()?;
+        candidates.sort_by_key(|candidate| candidate.in_hand);
+        let mut progress = true;
+        while progress && found.len() < limit {
+            progress = false;
+            for candidate in &mut candidates {
+                if found.len() >= limit {
+                    break;
+                }
+                if let Some(claim) = self.one(candidate)? {
+                    found.push(claim);
+                    progress = true;
+                }
+            }
+        }
+        self.more |= candidates.iter().any(|candidate| !candidate.exhausted);
+        self.next_due()
+    }
+
+    /// Due destinations with room.
+    fn candidates(&mut self) -> Result<Vec<Candidate<P::NextHop>>, QueueError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, name, failures FROM destination WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2",
+        )?;
+        let mut rows = statement.query(params![self.now, MAX_LOOKED_AT as i64])?;
+        let mut candidates = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (id, name, failures): (i64, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let next_hop = self.planner.next_hop(&name);
+            match self.planner.slot(&next_hop, Due { destination: &name, failures }) {
+                Slot::Busy => self.more = true,
+                Slot::NotBefore(time) => self.findings.postponed.push((id, unix_seconds_up(time))),
+                Slot::Take { in_hand, .. } => {
+                    candidates.push(Candidate { id, next_hop, failures, name, in_hand, exhausted: false });
+                }
+            }
+            if candidates.len() >= MAX_CANDIDATES {
+                self.more = true;
+                break;
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// The next message of a destination, if there is room and there is one.
+    fn one(
+        &mut self,
+        candidate: &mut Candidate<P::NextHop>,
+    ) -> Result<Option<Found<P::NextHop>>, QueueError> {
+        if candidate.exhausted {
+            return Ok(None);
+        }
+        let due = Due { destination: &candidate.name, failures: candidate.failures };
+        let Slot::Take { room: 1.., .. } = self.planner.slot(&candidate.next_hop, due) else {
+            candidate.exhausted = true;
+            self.more = true;
+            return Ok(None);
+        };
+        // Copies the reference, so that the rows do not borrow the whole search.
+        let connection = self.connection;
+        let mut statement = connection.prepare_cached(
+            "SELECT message, n FROM recipient WHERE destination = ?1 AND state = 0 AND next_at <= ?2
+             ORDER BY next_at, message, n",
+        )?;
+        let mut rows = statement.query(params![candidate.id, self.now])?;
+        let mut damaged = None;
+        while let Some(row) = rows.next()? {
+            let key = RecipientKey { message: row.get(0)?, n: row.get(1)? };
+            if self.in_hand.recipients.contains(&key) || damaged == Some(key.message) {
+                continue;
+            }
+            match self.gather(key.message, &candidate.next_hop)? {
+                Ok(found) => {
+                    self.planner.claimed(&candidate.next_hop);
+                    return Ok(Some(found));
+                }
+                Err(damage) => {
+                    damaged = Some(key.message);
+                    self.findings.damaged.push((QueueId::from_i64(key.message), damage));
+                }
+            }
+        }
+        candidate.exhausted = true;
+        Ok(None)
+    }
+
+    /// All due recipients of a message that lead to one next-hop. The inner error is damage.
+    fn gather(
+        &mut self,
+        message: i64,
+        next_hop: &P::NextHop,
+    ) -> Result<Result<Found<P::NextHop>, &'static str>, QueueError> {
+        let Some(stored) = load_message(self.connection, message)? else { return Ok(Err("message")) };
+        let connection = self.connection;
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {RECIPIENT_COLUMNS}, d.id, d.name, d.failures, d.last_reply
+             FROM recipient r JOIN destination d ON d.id = r.destination
+             WHERE r.message = ?1 AND r.state = 0 AND r.next_at <= ?2 AND d.due_at <= ?2",
+        ))?;
+        let mut rows = statement.query(params![message, self.now])?;
+        let mut recipients = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (destination, name, failures): (i64, String, u32) =
+                (row.get(12)?, row.get(13)?, row.get(14)?);
+            if self.planner.next_hop(&name) != *next_hop {
+                continue;
+            }
+            let mut recipient = match claimed_recipient(row, &name, failures) {
+                Ok(recipient) => recipient,
+                Err(damage) => return Ok(Err(damage)),
+            };
+            recipient.last_reply = row.get::<_, Option<String>>(15)?.or(recipient.last_reply);
+            if self.in_hand.recipients.contains(&recipient.key) {
+                continue;
+            }
+            if recipients.len() == MAX_RECIPIENTS {
+                self.more = true;
+                break;
+            }
+            recipients.push((recipient, destination));
+        }
+        for (recipient, destination) in &recipients {
+            self.in_hand.recipients.insert(recipient.key);
+            *self.in_hand.destinations.entry(*destination).or_default() += 1;
+        }
+        if recipients.is_empty() {
+            return Ok(Err("recipients"));
+        }
+        Ok(Ok(Found { message: stored, next_hop: next_hop.clone(), recipients }))
+    }
+
+    /// When something that is not due now falls due. A destination with something in hand is due by that already, so its
+    /// other recipients are asked for one by one.
+    fn next_due(&self) -> Result<Option<SystemTime>, QueueError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT min(due_at) FROM destination WHERE due_at > ?1")?;
+        let mut next: Option<i64> = statement.query_row([self.now], |row| row.get(0))?;
+        let mut within = self.connection.prepare_cached(
+            "SELECT max(d.not_before, (SELECT min(next_at) FROM recipient
+                                       WHERE destination = ?1 AND state = 0 AND next_at > ?2))
+             FROM destination d WHERE d.id = ?1",
+        )?;
+        for destination in self.in_hand.destinations.keys() {
+            let later: Option<i64> =
+                within.query_row(params![destination, self.now], |row| row.get(0)).optional()?.flatten();
+            next = [next, later].into_iter().flatten().min();
+        }
+        Ok(next.map(from_unix))
+    }
+}
+
+/// A recipient of a claim from `RECIPIENT_COLUMNS`.
+fn claimed_recipient(
+    row: &Row<'_>,
+    destination: &str,
+    failures: u32,
+) -> Result<ClaimedRecipient, &'static str> {
+    Ok(ClaimedRecipient {
+        key: rows::key(row)?,
+        recipient: rows::recipient(row)?,
+        destination: destination.to_owned(),
+        attempts: rows::attempts(row)?,
+        destination_failures: failures,
+        last_reply: row.get(10).map_err(|_| "reply")?,
+    })
+}
+
+/// A message's row; `None` where there is none or it makes no message.
+fn load_message(connection: &Connection, id: i64) -> Result<Option<Message>, QueueError> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.id = ?1"))?;
+    let mut rows = statement.query([id])?;
+    Ok(rows.next()?.and_then(|row| rows::message(row).ok()))
+}

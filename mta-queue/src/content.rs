@@ -1,34 +1,227 @@
 //! Content, streamed in and out.
+//!
+//! Small content travels in memory and lies in the database, so that it costs no sync of its own. Larger content is
+//! written, while it arrives, to a file in the state directory that has no name; `finish` syncs it, gives it its name and
+//! syncs the directory, all on the caller's thread, so that nobody waits for it but its own session. The writer then
+//! commits a row that names the file. A file that no row names is deleted at the next start. The figures behind this
+//! are in DESIGN.md.
+//!
+//! What it does not: nothing here knows SQL, what a message is, or what its bytes mean.
 
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+
+use crate::id::{IdSource, QueueId};
+
+/// The directory of large content inside the state directory.
+const DIRECTORY: &str = "content";
+
+/// Ends the names of files that are not complete, where the file system knows no unnamed ones.
+const INCOMPLETE: &str = ".tmp";
+
+/// Where large content lies.
+#[derive(Debug)]
+pub(crate) struct ContentStore {
+    directory: PathBuf,
+    inline_bytes: usize,
+    ids: Arc<IdSource>,
+    /// Whether the file system can make files without a name and we can name them later.
+    unnamed: bool,
+    /// Files synced since the start.
+    pub(crate) synced: AtomicUsize,
+}
+
+impl ContentStore {
+    /// The store below `state`, making its directory.
+    pub(crate) fn open(state: &Path, inline_bytes: usize, ids: Arc<IdSource>) -> io::Result<Arc<Self>> {
+        let directory = state.join(DIRECTORY);
+        fs::create_dir_all(&directory)?;
+        let unnamed =
+            unnamed_file(&directory).is_ok_and(|file| Path::new(&name_of_open_file(&file)).exists());
+        let synced = AtomicUsize::new(0);
+        Ok(Arc::new(Self { directory, inline_bytes, ids, unnamed, synced }))
+    }
+
+    /// The path of a file that was finished.
+    pub(crate) fn path(&self, file: i64) -> PathBuf {
+        path_of(&self.directory, file)
+    }
+
+    /// Deletes a file. One that is gone already is fine.
+    pub(crate) fn delete(&self, file: i64) {
+        delete(&self.path(file));
+    }
+
+    /// Deletes what a killed process left: incomplete files, and those that `known` does not know.
+    pub(crate) fn sweep(&self, mut known: impl FnMut(i64) -> bool) -> io::Result<usize> {
+        let mut deleted = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let orphan = match name.parse::<QueueId>() {
+                Ok(id) => !known(id.as_i64()),
+                Err(_) => name.ends_with(INCOMPLETE),
+            };
+            if orphan {
+                delete(&entry.path());
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// The path of a content file below the state directory, for readers that have no store.
+pub(crate) fn stored_path(state: &Path, file: i64) -> PathBuf {
+    path_of(&state.join(DIRECTORY), file)
+}
+
+fn path_of(directory: &Path, file: i64) -> PathBuf {
+    directory.join(QueueId::from_i64(file).to_string())
+}
+
+fn delete(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!("event=content-not-deleted file={} error={:?}", path.display(), error.kind());
+    }
+}
+
+fn unnamed_file(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+fn name_of_open_file(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
 
 /// Takes the content of one message while it arrives. Memory is bounded: what is larger than
 /// `Options::inline_bytes` goes to a file in the state directory that has no name until `finish`.
 ///
 /// Writes block on the disk; call from a thread that may. Dropped before `finish`, it leaves nothing behind.
 #[derive(Debug)]
-pub struct ContentWriter {}
+pub struct ContentWriter {
+    store: Arc<ContentStore>,
+    /// What is not in the file yet; never larger than `inline_bytes`.
+    buffer: Vec<u8>,
+    spill: Option<Spill>,
+    size_bytes: u64,
+}
+
+/// The file of content that is too large for memory.
+#[derive(Debug)]
+struct Spill {
+    file: File,
+    /// Its number once it is finished.
+    id: i64,
+    /// Its name until then, where it has one; deleted when dropped.
+    incomplete: Option<PathBuf>,
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        if let Some(path) = &self.incomplete {
+            delete(path);
+        }
+    }
+}
 
 impl ContentWriter {
+    pub(crate) fn new(store: Arc<ContentStore>) -> Self {
+        Self { store, buffer: Vec::new(), spill: None, size_bytes: 0 }
+    }
+
     /// Octets written so far.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.size_bytes
     }
 
     /// The content is complete. Large content is on stable storage when this returns; blocks for it.
     ///
     /// # Errors
     /// What the disk reports; `StorageFull` where it is full.
-    pub fn finish(self) -> io::Result<Content> {
-        todo!()
+    pub fn finish(mut self) -> io::Result<Content> {
+        if self.spill.is_none() {
+            let body = Body::Inline(std::mem::take(&mut self.buffer).into());
+            return Ok(Content { body, size_bytes: self.size_bytes });
+        }
+        self.flush_buffer()?;
+        let Some(spill) = self.spill.take() else { return Err(io::Error::other("no spill file")) };
+        let file = name_spill(&self.store, spill)?;
+        Ok(Content { body: Body::File(file), size_bytes: self.size_bytes })
+    }
+
+    fn flush_buffer(&mut self) -> io::Result<()> {
+        if self.spill.is_none() {
+            self.spill = Some(self.open_spill()?);
+        }
+        if let Some(spill) = &mut self.spill {
+            spill.file.write_all(&self.buffer)?;
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn open_spill(&self) -> io::Result<Spill> {
+        let id = self.store.ids.next(SystemTime::now()).as_i64();
+        if self.store.unnamed {
+            return Ok(Spill { file: unnamed_file(&self.store.directory)?, id, incomplete: None });
+        }
+        let mut path = self.store.path(id).into_os_string();
+        path.push(INCOMPLETE);
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        Ok(Spill { file, id, incomplete: Some(path.into()) })
     }
 }
 
+/// Syncs a spill file, names it, and syncs the name.
+fn name_spill(store: &Arc<ContentStore>, mut spill: Spill) -> io::Result<StoredFile> {
+    spill.file.sync_all()?;
+    let path = store.path(spill.id);
+    match spill.incomplete.take() {
+        Some(incomplete) => {
+            if let Err(error) = fs::rename(&incomplete, &path) {
+                spill.incomplete = Some(incomplete);
+                return Err(error);
+            }
+        }
+        None => rustix::fs::linkat(CWD, name_of_open_file(&spill.file), CWD, &path, AtFlags::SYMLINK_FOLLOW)?,
+    }
+    let stored = StoredFile { store: Arc::clone(store), id: spill.id, keep: false };
+    store.sync_directory()?;
+    store.synced.fetch_add(1, Ordering::Relaxed);
+    Ok(stored)
+}
+
 impl Write for ContentWriter {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        todo!()
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.store.inline_bytes.saturating_sub(self.buffer.len());
+        if bytes.len() > room {
+            self.flush_buffer()?;
+        }
+        // A piece larger than the buffer goes through it in turns; `write` may take less than it was given.
+        let taken = bytes.len().min(self.store.inline_bytes.max(1));
+        self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.size_bytes = self.size_bytes.saturating_add(taken as u64);
+        Ok(taken)
     }
 
+    /// Does nothing: what is not finished need not survive.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -36,12 +229,40 @@ impl Write for ContentWriter {
 
 /// Complete content that no message refers to yet. Dropped without being accepted, it is deleted.
 #[derive(Debug)]
-pub struct Content {}
+pub struct Content {
+    pub(crate) body: Body,
+    size_bytes: u64,
+}
+
+/// Where complete content lies.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// In memory, for the database.
+    Inline(Arc<[u8]>),
+    /// In a file, synced and named.
+    File(StoredFile),
+}
+
+/// A complete file, deleted when dropped unless a committed row names it.
+#[derive(Debug)]
+pub(crate) struct StoredFile {
+    store: Arc<ContentStore>,
+    pub(crate) id: i64,
+    keep: bool,
+}
+
+impl Drop for StoredFile {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.store.delete(self.id);
+        }
+    }
+}
 
 impl Content {
     /// Its size in octets.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.size_bytes
     }
 
     /// Reads it from the start, before it is accepted (header checks, signatures).
@@ -49,23 +270,171 @@ impl Content {
     /// # Errors
     /// What the disk reports.
     pub fn open(&self) -> io::Result<ContentReader> {
-        todo!()
+        match &self.body {
+            Body::Inline(bytes) => Ok(ContentReader::from_memory(Arc::clone(bytes))),
+            Body::File(file) => ContentReader::from_file(&file.store.path(file.id), self.size_bytes),
+        }
+    }
+
+    /// A committed row refers to it now.
+    pub(crate) fn keep(mut self) {
+        if let Body::File(file) = &mut self.body {
+            file.keep = true;
+        }
     }
 }
 
 /// Reads stored content from its first octet. Blocks on the disk.
 #[derive(Debug)]
-pub struct ContentReader {}
+pub struct ContentReader {
+    source: Source,
+    size_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Memory(Cursor<Arc<[u8]>>),
+    File(File),
+}
 
 impl ContentReader {
+    pub(crate) fn from_memory(bytes: Arc<[u8]>) -> Self {
+        let size_bytes = bytes.len() as u64;
+        Self { source: Source::Memory(Cursor::new(bytes)), size_bytes }
+    }
+
+    /// # Errors
+    /// What the disk reports; `InvalidData` where the file has not the size it was stored with.
+    pub(crate) fn from_file(path: &Path, size_bytes: u64) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() != size_bytes {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the content file has another size than was stored",
+            ));
+        }
+        Ok(Self { source: Source::File(file), size_bytes })
+    }
+
     /// The size of the whole content in octets.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.size_bytes
+    }
+
+    /// Goes back to the first octet.
+    ///
+    /// # Errors
+    /// What the disk reports.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        match &mut self.source {
+            Source::Memory(cursor) => cursor.set_position(0),
+            Source::File(file) => {
+                file.seek(SeekFrom::Start(0))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Read for ContentReader {
-    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
-        todo!()
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.source {
+            Source::Memory(cursor) => cursor.read(buffer),
+            Source::File(file) => file.read(buffer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn store(directory: &Path, unnamed: bool) -> Arc<ContentStore> {
+        let ids = Arc::new(IdSource::new(0));
+        let mut store = ContentStore::open(directory, 1000, ids).expect("store");
+        Arc::get_mut(&mut store).expect("alone").unnamed &= unnamed;
+        store
+    }
+
+    fn files(directory: &Path) -> usize {
+        fs::read_dir(directory.join(DIRECTORY)).expect("directory").count()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn what_is_written_in_any_pieces_is_read_back(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..1500), 0..6),
+            unnamed: bool,
+        ) {
+            let directory = tempfile::tempdir().expect("directory");
+            let mut writer = ContentWriter::new(store(directory.path(), unnamed));
+            for piece in &pieces {
+                writer.write_all(piece).expect("write");
+                prop_assert!(writer.buffer.capacity() <= 4096, "memory is bounded");
+            }
+            let whole = pieces.concat();
+            let content = writer.finish().expect("finish");
+            prop_assert_eq!(content.size_bytes(), whole.len() as u64);
+            prop_assert_eq!(files(directory.path()), usize::from(whole.len() > 1000));
+            let mut read = Vec::new();
+            let mut reader = content.open().expect("open");
+            reader.read_to_end(&mut read).expect("read");
+            prop_assert_eq!(&read, &whole);
+            reader.rewind().expect("rewind");
+            read.clear();
+            reader.read_to_end(&mut read).expect("read");
+            prop_assert_eq!(&read, &whole);
+        }
+    }
+
+    #[test]
+    fn content_that_is_not_accepted_leaves_no_file() {
+        for unnamed in [true, false] {
+            let directory = tempfile::tempdir().expect("directory");
+            let store = store(directory.path(), unnamed);
+            let mut writer = ContentWriter::new(Arc::clone(&store));
+            writer.write_all(&[7; 5000]).expect("write");
+            drop(writer);
+            assert_eq!(files(directory.path()), 0, "cut off");
+            let mut writer = ContentWriter::new(store);
+            writer.write_all(&[7; 5000]).expect("write");
+            drop(writer.finish().expect("finish"));
+            assert_eq!(files(directory.path()), 0, "finished, refused");
+        }
+    }
+
+    #[test]
+    fn a_sweep_deletes_what_no_row_names_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("directory");
+        let store = store(directory.path(), true);
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let mut writer = ContentWriter::new(Arc::clone(&store));
+            writer.write_all(&[7; 5000]).expect("write");
+            let content = writer.finish().expect("finish");
+            if let Body::File(file) = &content.body {
+                kept.push(file.id);
+            }
+            content.keep();
+        }
+        fs::write(store.directory.join("00000000abc.tmp"), "cut off").expect("write");
+        fs::write(store.directory.join("README"), "somebody's note").expect("write");
+        assert_eq!(store.sweep(|id| id == kept[1]).expect("sweep"), 3);
+        assert_eq!(files(directory.path()), 2);
+        assert!(store.path(kept[1]).exists());
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_not_read() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("x");
+        fs::write(&path, "short").expect("write");
+        assert_eq!(
+            ContentReader::from_file(&path, 6).map_err(|e| e.kind()).err(),
+            Some(io::ErrorKind::InvalidData)
+        );
     }
 }

@@ -82,6 +82,8 @@ pub enum QueueError {
     Closed,
     /// The operation makes no sense: no recipients, an id that is taken.
     Invalid(&'static str),
+    /// Something that was stored is not there as it was. The message is set aside.
+    Damaged(&'static str),
     /// The database or the disk reports something else. Temporary: reply 451.
     Storage(String),
 }
@@ -91,7 +93,7 @@ impl fmt::Display for QueueError {
         match self {
             Self::NoSpace => f.write_str("no space left for the queue"),
             Self::Closed => f.write_str("the queue is closed"),
-            Self::Invalid(what) => f.write_str(what),
+            Self::Invalid(what) | Self::Damaged(what) => f.write_str(what),
             Self::Storage(reason) => write!(f, "queue storage: {reason}"),
         }
     }

@@ -6,7 +6,10 @@ use mta_smtp::envelope::Recipient;
 
 /// The database's name for one recipient of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecipientKey(pub(crate) i64);
+pub struct RecipientKey {
+    pub(crate) message: i64,
+    pub(crate) n: i64,
+}
 
 /// What state a recipient is in. `lib.rs` says what each guarantees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,16 +1,43 @@
-//! The open queue.
+//! The open queue: its files, its lock, its writer, and the handle that everybody clones.
+//!
+//! What it does not: the rows are written by `accept`, `record` and `change`, and read by `claim` and `reader`.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::admin::{Counts, DestinationSummary, Listed, Page, Selector, Shown};
-use crate::claim::{Claim, Claimed, Due, Slot};
-use crate::content::{ContentReader, ContentWriter};
+use rusqlite::{Connection, OptionalExtension};
+use rustix::fs::{FlockOperation, flock, statvfs};
+
+use crate::accept::Accept;
+use crate::admin::{Page, Selector};
+use crate::change::{ChangeRecipients, Kind, Postpone, SetAside};
+use crate::claim::{self, Claim, Claimed, Claims, Planner};
+use crate::content::{ContentReader, ContentStore, ContentWriter};
 use crate::error::{OpenError, QueueError};
-use crate::id::QueueId;
+use crate::id::{IdSource, QueueId};
 use crate::message::NewMessage;
-use crate::record::AttemptRecord;
+use crate::reader::{self, Reader};
+use crate::record::{AttemptRecord, Record};
+use crate::schema::{self, MIGRATIONS};
+use crate::time::unix_seconds;
+use crate::totals::Totals;
+use crate::writer::{self, Message, Operation, Shared, Writer};
+
+/// The database inside the state directory.
+pub(crate) const DATABASE: &str = "queue.db";
+
+/// Locked while the queue is open for writing.
+const LOCK: &str = "queue.lock";
+
+/// Messages looked at for one piece of a change by the administrator.
+const CHANGE_PIECE: usize = 256;
 
 /// Bounds and sizes of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,83 +93,214 @@ pub struct Statistics {
 }
 
 /// The queue, open for reading and writing. Cheap to clone; all clones share one writer thread.
-#[derive(Debug, Clone)]
-pub struct Queue {}
+#[derive(Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state_directory: PathBuf,
+    options: Options,
+    ids: Arc<IdSource>,
+    store: Arc<ContentStore>,
+    shared: Arc<Shared>,
+    claims: Arc<Claims>,
+    /// For `claim`.
+    claiming: Reader,
+    /// For content, so that a long list never holds up a delivery.
+    contents: Reader,
+    /// For the administrator.
+    admin: Reader,
+    to_writer: Mutex<Option<Sender<Message>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Holds the lock until the last clone is gone.
+    _lock: File,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("state_directory", &self.inner.state_directory).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        close(self);
+    }
+}
 
 impl Queue {
     /// Opens the queue in `directory`, making both where they do not exist, and recovers what a killed process left.
     ///
     /// # Errors
     /// `OpenError`, each a sentence for the administrator.
-    pub fn open(_directory: &Path, _options: Options) -> Result<Self, OpenError> {
-        todo!()
+    pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
+        let in_directory =
+            |error: io::Error| OpenError::Directory { path: directory.to_owned(), reason: error.to_string() };
+        fs::create_dir_all(directory).map_err(in_directory)?;
+        let lock = lock(directory)?;
+        let path = directory.join(DATABASE);
+        let map = |error| schema::database_error(&path, &error);
+        let mut connection = Connection::open(&path).map_err(map)?;
+        // Another process may be reading: it holds short locks only.
+        connection.busy_timeout(Duration::from_secs(10)).map_err(map)?;
+        schema::prepare(&mut connection, &path, MIGRATIONS)?;
+        writer::configure(&connection, &options).map_err(map)?;
+        let totals = Totals::load(&connection).map_err(map)?;
+        let ids = Arc::new(IdSource::new(totals.last_id));
+        let store =
+            ContentStore::open(directory, options.inline_bytes, Arc::clone(&ids)).map_err(in_directory)?;
+        sweep(&connection, &store, directory)?;
+        let statistics = Mutex::new(Statistics::default());
+        let shared = Arc::new(Shared { statistics, wake: Mutex::new(None) });
+        let reading = || Ok(Reader::new(directory, reader::open_connection(&path)?));
+        let (claiming, contents, admin) = (reading()?, reading()?, reading()?);
+        let (to_writer, inbox) = channel();
+        let writer = Writer {
+            connection,
+            state_directory: directory.to_owned(),
+            options: options.clone(),
+            store: Arc::clone(&store),
+            shared: Arc::clone(&shared),
+            totals,
+            full: true,
+            give_up: Vec::new(),
+            unwritten: Vec::new(),
+            batches: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("queue-writer".to_owned())
+            .spawn(move || writer.run(&inbox))
+            .map_err(in_directory)?;
+        let inner = Inner {
+            state_directory: directory.to_owned(),
+            options,
+            ids,
+            store,
+            shared,
+            claims: Arc::default(),
+            claiming,
+            contents,
+            admin,
+            to_writer: Mutex::new(Some(to_writer)),
+            thread: Mutex::new(Some(thread)),
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A new id, unique for this queue.
     pub fn new_id(&self) -> QueueId {
-        todo!()
+        self.inner.ids.next(SystemTime::now())
     }
 
     /// A place for the content of a message that is arriving.
     pub fn content(&self) -> ContentWriter {
-        todo!()
+        ContentWriter::new(Arc::clone(&self.inner.store))
     }
 
     /// Whether a message of this size fits beside the reserve; asked at MAIL.
     ///
     /// # Errors
-    /// `QueueError::NoSpace` where it does not.
-    pub fn check_space(&self, _size_bytes: u64) -> Result<(), QueueError> {
-        todo!()
+    /// `QueueError::NoSpace` where it does not; `Storage` where the file system does not say.
+    pub fn check_space(&self, size_bytes: u64) -> Result<(), QueueError> {
+        let free = statvfs(&self.inner.state_directory).map_err(io::Error::from)?;
+        let needed = self.inner.options.reserve_bytes.saturating_add(size_bytes);
+        // A file system without a fixed number of inodes reports none at all.
+        let no_inodes = free.f_files > 0 && free.f_favail == 0;
+        if free.f_bavail.saturating_mul(free.f_frsize) < needed || no_inodes {
+            return Err(QueueError::NoSpace);
+        }
+        Ok(())
     }
 
     /// Takes responsibility for a message. `done` is called on the writer's thread: with `Ok` after the commit that holds
-    /// the message is on stable storage, otherwise nothing was stored. It must not block.
-    pub fn accept(&self, _message: NewMessage, _done: impl FnOnce(Result<(), QueueError>) + Send + 'static) {
-        todo!()
+    /// the message is on stable storage, otherwise nothing was stored. It must not block. If the writer dies, `done` is
+    /// dropped without a call.
+    pub fn accept(&self, message: NewMessage, done: impl FnOnce(Result<(), QueueError>) + Send + 'static) {
+        if let Err(error) = self.check_space(0) {
+            return done(Err(error));
+        }
+        self.send(Box::new(Accept { message, done: Box::new(done) }));
     }
 
-    /// Claims due work: up to `limit` claims. `slot` is asked about each due destination.
+    /// Claims due work: up to `limit` claims, those destinations first that have the least in hand. Blocks on the disk.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn claim<K: Clone + PartialEq>(
+    pub fn claim<P: Planner>(
         &self,
-        _now: SystemTime,
-        _limit: usize,
-        _slot: &mut dyn FnMut(Due<'_>) -> Slot<K>,
-    ) -> Result<Claimed<K>, QueueError> {
-        todo!()
+        now: SystemTime,
+        limit: usize,
+        planner: &mut P,
+    ) -> Result<Claimed<P::NextHop>, QueueError> {
+        let connection = self.inner.claiming.lock();
+        let (claimed, findings) = claim::claim(&connection, &self.inner.claims, now, limit, planner)?;
+        drop(connection);
+        if !findings.postponed.is_empty() {
+            self.send(Box::new(Postpone { destinations: findings.postponed }));
+        }
+        for (message, damage) in findings.damaged {
+            self.set_aside(message, damage);
+        }
+        Ok(claimed)
+    }
+
+    /// Claims what waits for `destination` and arrived before `received_before`, oldest first, whether it is due or not:
+    /// for mail whose time is over and whose destination just failed. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn claim_older<K: Clone>(
+        &self,
+        destination: &str,
+        received_before: SystemTime,
+        limit: usize,
+        next_hop: &K,
+    ) -> Result<Vec<Claim<K>>, QueueError> {
+        let connection = self.inner.claiming.lock();
+        claim::claim_older(&connection, &self.inner.claims, destination, received_before, limit, next_hop)
     }
 
     /// Writes what the attempt for a claim led to, and releases it. `done` is called on the writer's thread after the
-    /// commit. That commit is synced only where notifications came with it.
+    /// commit; it must not block. The commit is not synced by itself: a killed process keeps it, and power loss can at worst
+    /// repeat the attempt. Where the disk is full it is tried again until it is written or the queue is closed.
     pub fn record<K>(
         &self,
-        _claim: Claim<K>,
-        _record: AttemptRecord,
-        _done: impl FnOnce(Result<(), QueueError>) + Send + 'static,
+        claim: Claim<K>,
+        record: AttemptRecord,
+        done: impl FnOnce(Result<(), QueueError>) + Send + 'static,
     ) {
-        todo!()
+        let Claim { message, guard, .. } = claim;
+        self.send(Box::new(Record { message: message.id, record, guard, done: Box::new(done) }));
     }
 
     /// Calls `wake` (on the writer's thread, after the commit) whenever work may have become due earlier than the last
     /// `claim` said: an accept, a retry, a release. It must not block.
-    pub fn on_work(&self, _wake: Arc<dyn Fn() + Send + Sync>) {
-        todo!()
+    pub fn on_work(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.inner.shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
     }
 
-    /// The content of a stored message.
+    /// The content of a stored message. Content that is not whole sets the message aside. Blocks on the disk.
     ///
     /// # Errors
-    /// What the database or the disk reports; `Invalid` where there is no such message or its content is gone.
-    pub fn content_reader(&self, _id: QueueId) -> Result<ContentReader, QueueError> {
-        todo!()
+    /// What the database or the disk reports; `Damaged` for content that is not whole; `Invalid` where there is no such
+    /// message in the queue.
+    pub fn content_reader(&self, id: QueueId) -> Result<ContentReader, QueueError> {
+        match self.inner.contents.content(id) {
+            Ok(Some(reader)) => Ok(reader),
+            Ok(None) => Err(QueueError::Invalid("no such message")),
+            Err(QueueError::Damaged(damage)) => {
+                self.set_aside(id, damage);
+                Err(QueueError::Damaged(damage))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The reading side, for lists and counts.
     pub fn reader(&self) -> Reader {
-        todo!()
+        self.inner.admin.clone()
     }
 
     /// Makes the selected messages due now, whatever their next attempt was, and forgets the failures of their
@@ -150,95 +308,133 @@ impl Queue {
     ///
     /// # Errors
     /// What the database reports.
-    pub fn retry(&self, _which: &Selector, _now: SystemTime) -> Result<u64, QueueError> {
-        todo!()
+    pub fn retry(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
+        self.change(Kind::Retry, which, now)
     }
 
     /// Takes the selected messages out of the queue; nobody is notified. Returns how many recipients. Blocks.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn drop_messages(&self, _which: &Selector, _now: SystemTime) -> Result<u64, QueueError> {
-        todo!()
+    pub fn drop_messages(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
+        self.change(Kind::Drop, which, now)
     }
 
     /// Holds the waiting recipients of the selected messages. Returns how many. Blocks.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn hold(&self, _which: &Selector) -> Result<u64, QueueError> {
-        todo!()
+    pub fn hold(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
+        self.change(Kind::Hold, which, now)
     }
 
     /// Releases the held recipients of the selected messages; they are due by their own time. Returns how many. Blocks.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn release(&self, _which: &Selector) -> Result<u64, QueueError> {
-        todo!()
+    pub fn release(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
+        self.change(Kind::Release, which, now)
     }
 
     /// What the writer did since the queue was opened.
     pub fn statistics(&self) -> Statistics {
-        todo!()
+        let mut statistics = *self.inner.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        statistics.files_synced = self.inner.store.synced.load(Ordering::Relaxed) as u64;
+        statistics
     }
 
     /// Finishes what was handed in, syncs, and ends the writer. Later calls answer `QueueError::Closed`. Blocks.
     pub fn close(&self) {
-        todo!()
+        close(&self.inner);
+    }
+
+    fn set_aside(&self, message: QueueId, reason: &str) {
+        self.send(Box::new(SetAside { message, reason: reason.to_owned() }));
+    }
+
+    /// A change to everything selected, in pieces.
+    fn change(&self, kind: Kind, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
+        let mut after = None;
+        let mut changed = 0;
+        loop {
+            let (keys, last) = self.inner.admin.keys(which, Page { after, limit: CHANGE_PIECE })?;
+            if last.is_none() {
+                return Ok(changed);
+            }
+            after = last;
+            if keys.is_empty() {
+                continue;
+            }
+            let (done, result) = channel();
+            self.send(Box::new(ChangeRecipients { kind, keys, now: unix_seconds(now), changed: 0, done }));
+            changed += result.recv().unwrap_or(Err(QueueError::Closed))?;
+        }
+    }
+
+    /// Hands an operation to the writer, or tells it that there is none.
+    fn send(&self, operation: Box<dyn Operation>) {
+        let sender = self.inner.to_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = match sender.as_ref() {
+            Some(sender) => sender.send(Message::Operation(operation)).err().map(|refused| refused.0),
+            None => Some(Message::Operation(operation)),
+        };
+        drop(sender);
+        if let Some(Message::Operation(operation)) = refused {
+            operation.finish(Err(QueueError::Closed));
+        }
     }
 }
 
-/// The reading side of the queue. Opened by itself (`Reader::open`) it works while the daemon is down, and beside it.
-#[derive(Debug, Clone)]
-pub struct Reader {}
-
-impl Reader {
-    /// Opens the queue in `directory` for reading. Changes nothing and takes no lock.
-    ///
-    /// # Errors
-    /// `OpenError`, each a sentence for the administrator.
-    pub fn open(_directory: &Path) -> Result<Self, OpenError> {
-        todo!()
+fn close(inner: &Inner) {
+    let sender = inner.to_writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(sender) = sender else { return };
+    let thread = inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (done, closed) = channel();
+    let told = sender.send(Message::Close(done)).is_ok();
+    // The last handle may be dropped on the writer's own thread, inside a callback: it cannot wait for itself.
+    let Some(thread) = thread else { return };
+    if thread.thread().id() == std::thread::current().id() {
+        return;
     }
-
-    /// One page of the selected messages, oldest first.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn list(&self, _which: &Selector, _page: Page) -> Result<Vec<Listed>, QueueError> {
-        todo!()
+    if told {
+        let _ = closed.recv();
     }
+    let _ = thread.join();
+}
 
-    /// One message in full, in the queue or in its history.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn show(&self, _id: QueueId) -> Result<Option<Shown>, QueueError> {
-        todo!()
+/// Takes the lock that keeps a second daemon away. It goes with the process, however that ends.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK);
+    let failed = |error: io::Error| OpenError::Directory { path: path.clone(), reason: error.to_string() };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path }),
+        Err(error) => Err(failed(error.into())),
     }
+}
 
-    /// The content of a stored message; `None` where the message is not there or its content is gone.
-    ///
-    /// # Errors
-    /// What the database or the disk reports.
-    pub fn content(&self, _id: QueueId) -> Result<Option<ContentReader>, QueueError> {
-        todo!()
+/// Deletes content files that no message names.
+fn sweep(connection: &Connection, store: &ContentStore, directory: &Path) -> Result<(), OpenError> {
+    let path = directory.join(DATABASE);
+    let map = |error| schema::database_error(&path, &error);
+    // Few messages are large; their files are read from the directory, and each is looked up once.
+    let mut named = connection
+        .prepare("SELECT 1 FROM message WHERE content_file = ?1 AND finished_at IS NULL")
+        .map_err(map)?;
+    let mut trouble = None;
+    let known = |file: i64| match named.query_row([file], |_| Ok(())).optional() {
+        Ok(found) => found.is_some(),
+        Err(error) => {
+            trouble = Some(error);
+            true
+        }
+    };
+    let deleted = store
+        .sweep(known)
+        .map_err(|error| OpenError::Directory { path: directory.to_owned(), reason: error.to_string() })?;
+    if deleted > 0 {
+        log::info!("event=orphans-deleted files={deleted}");
     }
-
-    /// How much is in the queue.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn counts(&self) -> Result<Counts, QueueError> {
-        todo!()
-    }
-
-    /// The destinations with the most waiting, at most `limit`.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn destinations(&self, _limit: usize) -> Result<Vec<DestinationSummary>, QueueError> {
-        todo!()
-    }
+    trouble.map_or(Ok(()), |error| Err(schema::database_error(&path, &error)))
 }

@@ -19,6 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long the daemon may take to start, stop or reload before a test fails.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Set in the environment of daemons that a laboratory has started.
+pub const CHILD_MARK: &str = "MTA_LAB_CHILD";
 /// How long one look for a message of the daemon lasts while it starts.
 const NOTIFY_POLL: Duration = Duration::from_millis(20);
 
@@ -136,6 +138,7 @@ impl Daemon {
             .arg("serve")
             .arg("--config")
             .arg(self.config_file())
+            .env(CHILD_MARK, "1")
             .env("NOTIFY_SOCKET", self.directory.join("notify.sock"))
             .current_dir(&self.directory)
             .stdin(Stdio::null())

@@ -3,7 +3,7 @@
 //! | line | meaning |
 //! | --- | --- |
 //! | `# text` | a remark |
-//! | `C: text` | the client sends this line, with CR LF |
+//! | `C: text`, `C+ text` | the client sends this line, with CR LF; `C+` where no reply is waited for before it |
 //! | `C> text` | the client sends exactly this; `\r`, `\n`, `\0`, `\\` and `\xHH` are understood, nothing is added |
 //! | `C* 1000 text` | the client sends the text (as for `C>`) this many times over |
 //! | `S: text` | the server sends exactly this line; `*` stands for any text |
@@ -77,7 +77,9 @@ pub fn parse(text: &str) -> Result<Dialog, DialogError> {
             "CLOSED" => Step::Closed,
             "SILENT" => Step::Silent,
             "CONNECT" => Step::Connect,
-            line if line.starts_with("C:") => Step::Send(format!("{argument}\r\n").into_bytes()),
+            line if line.starts_with("C:") || line.starts_with("C+") => {
+                Step::Send(format!("{argument}\r\n").into_bytes())
+            }
             line if line.starts_with("C>") => {
                 Step::Send(unescape(argument).ok_or_else(|| wrong("bad escape"))?)
             }

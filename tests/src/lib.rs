@@ -8,11 +8,13 @@
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
 //! - [`unbound`]: an independent validator, where it is installed.
 //! - [`show`]: the show for a newcomer.
+//! - [`cargo`]: what cargo says of the workspace.
 //! - [`bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
 
 pub mod bench;
+pub mod cargo;
 pub mod cert;
 pub mod client;
 pub mod daemon;

@@ -269,7 +269,7 @@ fn failed(error: QueueError) -> Failure {
     let code = match error {
         QueueError::Invalid(_) => Code::BadRequest,
         QueueError::NoSpace | QueueError::Closed => Code::Temporary,
-        QueueError::Storage(_) => Code::Internal,
+        QueueError::Storage(_) | QueueError::Damaged(_) => Code::Internal,
     };
     Failure::new(code, error.to_string())
 }

@@ -33,6 +33,9 @@ const CONTENT_BUFFER_OCTETS: usize = 16 * 1024;
 /// After the last reply we read on for so long, so that the client reads it before the system resets the connection.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The same when the server stops: our 421 comes unasked, so there is hardly anything to read.
+const LINGER_STOPPING: Duration = Duration::from_millis(200);
+
 /// And for so many octets.
 const LINGER_OCTETS: usize = 64 * 1024;
 
@@ -299,7 +302,8 @@ impl Driver {
             Ok(())
         };
         // Whatever goes wrong here, the session is over.
-        let _ = within(LINGER, read_on).await;
+        let time = if self.stopping { LINGER_STOPPING } else { LINGER };
+        let _ = within(time, read_on).await;
     }
 
     /// The beginning of a log line about this session.
@@ -372,5 +376,37 @@ fn tls_info(connection: &rustls::ServerConnection) -> TlsInfo {
         // rustls marks the suites of TLS 1.3 in its own way.
         cipher: cipher.unwrap_or_default().replacen("TLS13_", "TLS_", 1),
         sni: connection.server_name().map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use async_io::Async;
+
+    use super::*;
+    use crate::account::Accounts;
+    use crate::inbound::Options;
+    use crate::stop::stop;
+    use mta_smtp::address::Domain;
+
+    /// The bound on an idle connection's memory: its task and its buffer. The socket and the session's few short
+    /// strings come to less than 1 KiB beside it.
+    const IDLE_OCTETS: usize = 6 * 1024;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let state = tempfile::tempdir().expect("a directory");
+        let queue = Queue::open(state.path(), mta_queue::Options::default()).expect("a queue");
+        let options = Options::new(Domain::parse("mx.example").expect("a domain"));
+        let settings = Settings::new(options, Arc::new(Accounts::default()), None);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let stream = Stream::Plain(Async::new(socket).expect("non-blocking"));
+        let client = "127.0.0.1".parse().expect("an address");
+        let session = Driver::new(stream, client, settings, queue, stop().1).run();
+        let octets = size_of_val(&session) + COMMAND_BUFFER_OCTETS;
+        assert!(octets <= IDLE_OCTETS, "{octets} octets");
     }
 }

@@ -10,7 +10,7 @@ use super::path::{Anchor, Search};
 use super::{AnchorSource, Matched};
 use crate::der::Certificate;
 use crate::failure::Mismatch;
-use crate::matching::matches;
+use crate::matching::Subject;
 use crate::reference::ReferenceId;
 use crate::tlsa::{Matching, Selector, TlsaRecord};
 
@@ -32,7 +32,7 @@ pub(super) fn judge(
         .collect();
     let anchors = anchors(records, &issuers, &leaf);
     if anchors.is_empty() {
-        return Err(Mismatch::NothingMatches { only_dane_ee: false });
+        return Err(Mismatch::NothingMatches { only_dane_ee: false, hint: None });
     }
     let candidates: Vec<Certificate<'_>> = issuers.iter().map(|(_, certificate)| *certificate).collect();
     let (anchor, depth) = Search::new(&anchors, &candidates, now).find(&leaf)?;
@@ -59,8 +59,8 @@ fn anchors<'a>(
 ) -> Vec<Anchor<'a>> {
     let mut found = Vec::new();
     for (position, certificate) in issuers {
-        if let Some(record) = records.iter().find(|record| matches(record, certificate.der, certificate.spki))
-        {
+        let subject = Subject::new(certificate.der, certificate.spki);
+        if let Some(record) = records.iter().find(|record| subject.is_named_by(record)) {
             let source = AnchorSource::Chain(*position);
             found.push(Anchor { record, source, certificate: Some(*certificate), spki: certificate.spki });
         }

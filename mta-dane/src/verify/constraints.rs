@@ -6,7 +6,7 @@
 
 use super::extensions::{SUBJECT_ALT_NAME, find};
 use super::names::{DIRECTORY_NAME, DNS_NAME, EMAIL, IP_ADDRESS, URI, general_names, presented};
-use crate::der::{Certificate, Malformed, Reader, SEQUENCE, SET, attributes, single};
+use crate::der::{Certificate, Malformed, Reader, SEQUENCE, SET, attributes, same_set, single};
 
 /// Most comparisons of a name with a subtree within one path.
 pub(super) const MAX_COMPARISONS: usize = 20_000;
@@ -146,24 +146,6 @@ fn directory_within(name: &[u8], base: &[u8]) -> Result<bool, Malformed> {
         }
     }
     Ok(true)
-}
-
-/// Same attributes with the same values. String types may differ, letters are compared without case, and runs of spaces
-/// count as one (RFC 5280 7.1).
-fn same_set(a: &[u8], b: &[u8]) -> bool {
-    let pairs = |set: &[u8]| -> Option<Vec<(Vec<u8>, String)>> {
-        let mut pairs = Vec::new();
-        let mut list = Reader::new(set);
-        while !list.is_empty() {
-            let mut pair = Reader::new(list.next()?.content);
-            let (oid, value) = (pair.next()?, pair.next()?);
-            let value = String::from_utf8_lossy(value.content).to_lowercase();
-            pairs.push((oid.content.to_vec(), value.split_whitespace().collect::<Vec<_>>().join(" ")));
-        }
-        pairs.sort();
-        Some(pairs)
-    };
-    matches!((pairs(a), pairs(b)), (Some(a), Some(b)) if a == b)
 }
 
 /// A mailbox, a host, or (with a leading dot) a domain's hosts.

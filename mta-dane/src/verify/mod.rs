@@ -17,10 +17,10 @@ use std::fmt;
 use rustls_pki_types::CertificateDer;
 
 use crate::der::{Certificate, name_text};
-use crate::failure::Mismatch;
-use crate::matching::{matches, sha256_hex};
+use crate::failure::{Hint, Mismatch};
+use crate::matching::{Subject, sha256_hex};
 use crate::reference::ReferenceId;
-use crate::tlsa::{TlsaRecord, Usage};
+use crate::tlsa::{Selector, TlsaRecord, Usage};
 
 /// Where the issuer that a DANE-TA(2) record names was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ fn verdict(records: &[TlsaRecord], chain: &[CertificateDer<'_>], ids: &[Referenc
     let of_anchors: Vec<&TlsaRecord> =
         records.iter().filter(|record| record.usage == Usage::DaneTa && record.usable().is_ok()).collect();
     if of_anchors.is_empty() {
-        return Verdict::NoMatch(Mismatch::NothingMatches { only_dane_ee: true });
+        return Verdict::NoMatch(nothing_matches(records, chain));
     }
     let bytes = chain.iter().map(|certificate| certificate.len()).sum();
     if chain.len() > MAX_CERTIFICATES || bytes > MAX_CHAIN_BYTES {
@@ -153,16 +153,46 @@ fn verdict(records: &[TlsaRecord], chain: &[CertificateDer<'_>], ids: &[Referenc
     }
     match anchor::judge(&of_anchors, chain, ids, now) {
         Ok(matched) => Verdict::Match(matched),
+        Err(Mismatch::NothingMatches { .. }) => Verdict::NoMatch(nothing_matches(records, chain)),
         Err(why) => Verdict::NoMatch(why),
     }
 }
 
 /// DANE-EE(3): the first certificate only (G1); no name (G2), no date (G3), no chain, no extension (G4).
 fn end_entity_match<'r>(records: &'r [TlsaRecord], leaf: &CertificateDer<'_>) -> Option<&'r TlsaRecord> {
-    let spki = Certificate::parse(leaf).ok()?.spki;
+    let subject = Subject::new(leaf, Certificate::parse(leaf).ok()?.spki);
     records.iter().find(|record| {
-        record.usage == Usage::DaneEe && record.usable().is_ok() && matches(record, leaf, spki)
+        record.usage == Usage::DaneEe && record.usable().is_ok() && subject.is_named_by(record)
     })
+}
+
+/// Says that nothing matches, and looks whether a common slip explains it.
+fn nothing_matches(records: &[TlsaRecord], chain: &[CertificateDer<'_>]) -> Mismatch {
+    let mut hint = None;
+    for (position, der) in chain.iter().take(MAX_SEEN).enumerate() {
+        let Ok(certificate) = Certificate::parse(der) else { continue };
+        let subject = Subject::new(der, certificate.spki);
+        for record in records.iter().filter(|record| record.usable().is_ok()) {
+            let swapped = match record.selector {
+                Selector::Cert => TlsaRecord { selector: Selector::Spki, ..record.clone() },
+                _ => TlsaRecord { selector: Selector::Cert, ..record.clone() },
+            };
+            let named = subject.is_named_by(record);
+            let found = match (record.usage, position) {
+                (Usage::DaneEe, 1..) if named => Some(Hint::EndEntityNamesIssuer),
+                (Usage::DaneTa, 0) if named => Some(Hint::AnchorNamesServer),
+                (Usage::DaneEe, 0) | (Usage::DaneTa, 1..) if subject.is_named_by(&swapped) => {
+                    Some(Hint::OtherSelector)
+                }
+                _ => None,
+            };
+            hint = hint.or(found);
+        }
+    }
+    Mismatch::NothingMatches {
+        only_dane_ee: records.iter().all(|record| record.usage == Usage::DaneEe),
+        hint,
+    }
 }
 
 /// Describes a chain for the decision record.

@@ -11,7 +11,7 @@ use rustls_pki_types::SignatureVerificationAlgorithm;
 
 use super::extensions::Extensions;
 use super::{AnchorSource, MAX_CERTIFICATES, MAX_SIGNATURE_CHECKS, constraints};
-use crate::der::{Certificate, Malformed, Reader, SEQUENCE, name_text, single};
+use crate::der::{Certificate, Malformed, Reader, SEQUENCE, name_text, same_name, single};
 use crate::failure::Mismatch;
 use crate::tlsa::TlsaRecord;
 
@@ -61,7 +61,8 @@ impl<'s, 'a> Search<'s, 'a> {
     ) -> Result<Option<(Anchor<'a>, usize)>, TooMuchWork> {
         let Some(head) = path.last().copied() else { return Ok(None) };
         for anchor in self.anchors {
-            let named = anchor.certificate.is_none_or(|certificate| certificate.subject == head.issuer);
+            let named =
+                anchor.certificate.is_none_or(|certificate| same_name(certificate.subject, head.issuer));
             if !named || !self.signed_by(&head, anchor.spki)? {
                 if named && anchor.certificate.is_some() && !is_supported(&head, anchor.spki) {
                     self.note(
@@ -82,7 +83,10 @@ impl<'s, 'a> Search<'s, 'a> {
         for candidate in self.candidates {
             let looping =
                 path.iter().any(|known| known.spki == candidate.spki && known.subject == candidate.subject);
-            if looping || candidate.subject != head.issuer || !self.signed_by(&head, candidate.spki)? {
+            if looping
+                || !same_name(candidate.subject, head.issuer)
+                || !self.signed_by(&head, candidate.spki)?
+            {
                 continue;
             }
             path.push(*candidate);

@@ -10,6 +10,9 @@ use std::process::ExitCode;
 use argh::FromArgs;
 use mta_lab::{lab, netns, show};
 
+/// The names by which this program is the server.
+const SERVER_NAMES: [&str; 4] = ["mta-cli", "sendmail", "mailq", "newaliases"];
+
 /// Run the server in a private Internet on loopback, send one message to each of a handful of domains, and show what
 /// happened to each and why. Exits with 1 if a verdict is not the expected one.
 #[derive(FromArgs)]
@@ -58,7 +61,7 @@ struct Shell {
 fn main() -> ExitCode {
     let called_as = std::env::args_os().next();
     let called_as = called_as.as_deref().map(Path::new).and_then(Path::file_name);
-    if called_as.is_some_and(|name| name != "mta-lab") {
+    if called_as.is_some_and(|name| SERVER_NAMES.iter().any(|known| name == *known)) {
         return as_server();
     }
     let arguments: Arguments = argh::from_env();
@@ -71,9 +74,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The server itself, ended together with the laboratory that started it.
+/// The server itself; ended together with the laboratory that started it, however that ends.
 fn as_server() -> ExitCode {
-    ExitCode::from(69)
+    if std::env::var_os(mta_lab::daemon::CHILD_MARK).is_some() {
+        // Without it the server would outlive a laboratory that is killed; nothing else depends on it.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    }
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    mta_cli::run(arguments).into()
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, String> {

@@ -1,0 +1,168 @@
+//! Changes by the administrator, and setting damage aside: states of many recipients, a piece of the queue at a time.
+//!
+//! What it does not: it selects nothing (`reader`); it is given the recipients.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Sender;
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::destination::{self, Change};
+use crate::error::QueueError;
+use crate::id::QueueId;
+use crate::recipient::{RecipientKey, RecipientState};
+use crate::record::{finish_if_done, moved};
+use crate::writer::{Operation, Tx};
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Due now.
+    Retry,
+    /// Out of the queue.
+    Drop,
+    /// Not until released.
+    Hold,
+    /// No longer held.
+    Release,
+}
+
+/// Changes some recipients.
+pub(crate) struct ChangeRecipients {
+    pub(crate) kind: Kind,
+    pub(crate) keys: Vec<RecipientKey>,
+    pub(crate) now: i64,
+    pub(crate) changed: u64,
+    pub(crate) done: Sender<Result<u64, QueueError>>,
+}
+
+impl Operation for ChangeRecipients {
+    fn durable(&self) -> bool {
+        // Who is told "dropped" must not find the message delivered after a power cut.
+        true
+    }
+
+    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
+        self.changed = 0;
+        let mut destinations: BTreeMap<i64, Change> = BTreeMap::new();
+        let mut messages = BTreeSet::new();
+        for key in &self.keys {
+            let mut find = tx
+                .connection
+                .prepare_cached("SELECT state, destination FROM recipient WHERE message = ?1 AND n = ?2")?;
+            let row =
+                find.query_row(params![key.message, key.n], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
+            let Some((code, destination)) = row.optional()? else { continue };
+            let from = RecipientState::from_code(code);
+            let Some(to) = new_state(self.kind, from) else { continue };
+            set_state(tx, *key, to, (self.kind == Kind::Retry).then_some(self.now))?;
+            destinations.entry(destination).or_default().moved(from, to);
+            moved(tx, key.message, from, to)?;
+            messages.insert(key.message);
+            self.changed += 1;
+        }
+        for (destination, change) in destinations {
+            if self.kind == Kind::Retry {
+                destination::works(tx, destination)?;
+            }
+            destination::refresh(tx, destination, change)?;
+        }
+        for message in messages {
+            finish_if_done(tx, message, self.now)?;
+        }
+        tx.effects.wake |= self.changed > 0;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, result: Result<(), QueueError>) {
+        let _ = self.done.send(result.map(|()| self.changed));
+    }
+}
+
+/// What a change makes of a state; `None` where it does not apply.
+fn new_state(kind: Kind, from: RecipientState) -> Option<RecipientState> {
+    use RecipientState::{Damaged, Dropped, Held, Waiting};
+
+    match (kind, from) {
+        (Kind::Retry, Waiting) | (Kind::Release, Held) => Some(Waiting),
+        // Damage that was repaired by hand is tried again on request.
+        (Kind::Retry, Damaged) => Some(Waiting),
+        (Kind::Hold, Waiting) => Some(Held),
+        (Kind::Drop, Waiting | Held | Damaged) => Some(Dropped),
+        _ => None,
+    }
+}
+
+fn set_state(
+    tx: &Tx<'_>,
+    key: RecipientKey,
+    to: RecipientState,
+    next_at: Option<i64>,
+) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE recipient SET state = ?3, next_at = ifnull(?4, next_at) WHERE message = ?1 AND n = ?2",
+        )?
+        .execute(params![key.message, key.n, to.code(), next_at])?;
+    Ok(())
+}
+
+/// Takes a message that cannot be read out of the way of the others. It stays for the administrator to see.
+pub(crate) struct SetAside {
+    pub(crate) message: QueueId,
+    pub(crate) reason: String,
+}
+
+impl Operation for SetAside {
+    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
+        let id = self.message.as_i64();
+        let mut find = tx.connection.prepare_cached(
+            "SELECT n, state, destination FROM recipient WHERE message = ?1 AND state IN (0, 1)",
+        )?;
+        let found = find
+            .query_map([id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut destinations: BTreeMap<i64, Change> = BTreeMap::new();
+        for (n, code, destination) in found {
+            let from = RecipientState::from_code(code);
+            set_state(tx, RecipientKey { message: id, n }, RecipientState::Damaged, None)?;
+            destinations.entry(destination).or_default().moved(from, RecipientState::Damaged);
+            moved(tx, id, from, RecipientState::Damaged)?;
+        }
+        for (destination, change) in destinations {
+            destination::refresh(tx, destination, change)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, result: Result<(), QueueError>) {
+        let (qid, reason) = (self.message, &self.reason);
+        match result {
+            Ok(()) => log::error!("qid={qid} event=set-aside reason={reason:?}"),
+            Err(error) => {
+                log::error!("qid={qid} event=not-set-aside reason={reason:?} error={:?}", error.to_string())
+            }
+        }
+    }
+}
+
+/// Postpones destinations whose next-hop is not to be tried yet.
+pub(crate) struct Postpone {
+    pub(crate) destinations: Vec<(i64, i64)>,
+}
+
+impl Operation for Postpone {
+    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
+        for (destination, not_before) in &self.destinations {
+            destination::postpone(tx, *destination, *not_before)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, result: Result<(), QueueError>) {
+        if let Err(error) = result {
+            // Harmless: the destinations are asked about again.
+            log::debug!("event=not-postponed error={:?}", error.to_string());
+        }
+    }
+}

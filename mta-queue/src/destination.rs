@@ -1,0 +1,104 @@
+//! Destinations: what waits for one recipient domain, and its back-off as a whole.
+//!
+//! One failure of a destination changes one row, and everything that waits for it is later: nothing is found due before
+//! `due_at`, the later of the destination's `not_before` and the earliest next attempt among its recipients. What it does
+//! not: it knows no routes and no schedule; the times are given.
+
+use mta_smtp::address::{Host, Mailbox};
+use rusqlite::{OptionalExtension, params};
+
+use crate::error::QueueError;
+use crate::writer::Tx;
+
+/// A destination without anything waiting is forgotten so many seconds after its back-off ended.
+const FORGET_IDLE_SECONDS: i64 = 86_400;
+
+/// Idle destinations that are forgotten in one turn.
+const FORGET_AT_ONCE: i64 = 4;
+
+/// The destination of a mailbox: its domain, lower case, or its address literal.
+pub(crate) fn name_of(mailbox: &Mailbox) -> String {
+    match mailbox.host() {
+        Host::Domain(domain) => domain.as_str().to_lowercase(),
+        literal @ Host::Literal(_) => literal.to_string(),
+    }
+}
+
+/// The row of a destination, made where there is none.
+pub(crate) fn intern(tx: &Tx<'_>, name: &str) -> Result<i64, QueueError> {
+    let mut find = tx.connection.prepare_cached("SELECT id FROM destination WHERE name = ?1")?;
+    if let Some(id) = find.query_row([name], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    tx.connection.prepare_cached("INSERT INTO destination (name) VALUES (?1)")?.execute([name])?;
+    Ok(tx.connection.last_insert_rowid())
+}
+
+/// How the numbers of a destination change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) waiting: i64,
+    pub(crate) held: i64,
+}
+
+/// Applies a change of numbers and finds the new `due_at`. Call once for each destination whose recipients changed,
+/// after they did.
+pub(crate) fn refresh(tx: &Tx<'_>, id: i64, change: Change) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE destination SET waiting = waiting + ?2, held = held + ?3,
+                    due_at = max(not_before,
+                                 (SELECT min(next_at) FROM recipient WHERE destination = ?1 AND state = 0))
+             WHERE id = ?1",
+        )?
+        .execute(params![id, change.waiting, change.held])?;
+    // A destination that works and has nothing waiting needs no row.
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM destination WHERE id = ?1 AND waiting = 0 AND held = 0 AND failures = 0",
+        )?
+        .execute([id])?;
+    Ok(())
+}
+
+/// The destination answers: its failures are forgotten.
+pub(crate) fn works(tx: &Tx<'_>, id: i64) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE destination SET failures = 0, not_before = 0, last_reply = NULL WHERE id = ?1 AND failures > 0",
+        )?
+        .execute([id])?;
+    Ok(())
+}
+
+/// The destination failed as a whole.
+pub(crate) fn failed(tx: &Tx<'_>, id: i64, not_before: i64, reply: &str) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE destination SET failures = failures + 1, not_before = max(not_before, ?2), last_reply = ?3
+             WHERE id = ?1",
+        )?
+        .execute(params![id, not_before, reply])?;
+    Ok(())
+}
+
+/// Its next-hop is not to be tried before a time.
+pub(crate) fn postpone(tx: &Tx<'_>, id: i64, not_before: i64) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE destination SET not_before = max(not_before, ?2), due_at = max(due_at, ?2) WHERE id = ?1",
+        )?
+        .execute(params![id, not_before])?;
+    Ok(())
+}
+
+/// Forgets a few destinations that failed once and for which nothing came since.
+pub(crate) fn forget_idle(tx: &Tx<'_>, now: i64) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM destination WHERE id IN (SELECT id FROM destination
+                 WHERE waiting = 0 AND held = 0 AND not_before < ?1 ORDER BY not_before LIMIT ?2)",
+        )?
+        .execute(params![now - FORGET_IDLE_SECONDS, FORGET_AT_ONCE])?;
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! The database's layout and how it came to be: migrations that only add, counted in `user_version`.
+//!
+//! A database of a newer program or of another program is refused untouched. Before an existing database is migrated a
+//! copy of it is written beside it. Names are explained where they are used; times are seconds since 1970.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, params};
+
+use crate::error::OpenError;
+
+/// Marks the file as ours (`application_id`): "MTAQ".
+const APPLICATION_ID: i64 = 0x4d54_4151;
+
+/// Each step takes the schema one version further. Steps are never changed once released, only added.
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1];
+
+/// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
+/// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
+/// `destination.due_at` is the time at which something for the destination may be tried: the later of its `not_before`
+/// and the earliest `next_at` of what waits; NULL where nothing waits. One row changes when a destination fails.
+/// `message.content_file` names a file of the content directory; NULL: the content is the row of `content`.
+const VERSION_1: &str = "
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        reverse_path TEXT NOT NULL,
+        body TEXT NOT NULL,
+        smtputf8 INTEGER NOT NULL,
+        require_tls INTEGER NOT NULL,
+        ret TEXT,
+        envid TEXT,
+        size INTEGER NOT NULL,
+        content_file INTEGER,
+        received_at INTEGER NOT NULL,
+        origin TEXT NOT NULL,
+        open INTEGER NOT NULL,
+        delay_notified_at INTEGER,
+        finished_at INTEGER
+    );
+    CREATE INDEX message_finished ON message (finished_at) WHERE finished_at IS NOT NULL;
+    CREATE INDEX message_file ON message (content_file) WHERE content_file IS NOT NULL;
+    CREATE TABLE content (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+    CREATE TABLE destination (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        waiting INTEGER NOT NULL DEFAULT 0,
+        held INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        not_before INTEGER NOT NULL DEFAULT 0,
+        due_at INTEGER,
+        last_reply TEXT
+    );
+    CREATE INDEX destination_due ON destination (due_at) WHERE due_at IS NOT NULL;
+    CREATE INDEX destination_idle ON destination (not_before) WHERE waiting = 0 AND held = 0;
+    CREATE TABLE recipient (
+        message INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        destination INTEGER NOT NULL,
+        mailbox TEXT NOT NULL,
+        notify TEXT,
+        orcpt TEXT,
+        state INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_at INTEGER NOT NULL,
+        last_at INTEGER,
+        status TEXT,
+        reply TEXT,
+        remote TEXT,
+        PRIMARY KEY (message, n)
+    ) WITHOUT ROWID;
+    CREATE INDEX recipient_due ON recipient (destination, next_at) WHERE state = 0;
+    CREATE INDEX recipient_age ON recipient (destination, message) WHERE state = 0;
+    CREATE TABLE attempt (
+        message INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        results TEXT NOT NULL,
+        decision TEXT,
+        PRIMARY KEY (message, n)
+    ) WITHOUT ROWID;
+    CREATE TABLE totals (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        last_id INTEGER NOT NULL DEFAULT 0,
+        messages INTEGER NOT NULL DEFAULT 0,
+        content_bytes INTEGER NOT NULL DEFAULT 0,
+        waiting INTEGER NOT NULL DEFAULT 0,
+        held INTEGER NOT NULL DEFAULT 0,
+        damaged INTEGER NOT NULL DEFAULT 0,
+        finished INTEGER NOT NULL DEFAULT 0,
+        accepted_total INTEGER NOT NULL DEFAULT 0,
+        delivered_total INTEGER NOT NULL DEFAULT 0,
+        failed_total INTEGER NOT NULL DEFAULT 0
+    );
+    INSERT INTO totals (one) VALUES (1);
+";
+
+/// Makes the schema what this program expects, or says why it cannot.
+pub(crate) fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    migrations: &[&str],
+) -> Result<(), OpenError> {
+    let map = |error| database_error(path, &error);
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    let found = match identify(connection, path)? {
+        None => {
+            // These two can only be chosen while the file is empty.
+            connection
+                .execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL")
+                .map_err(map)?;
+            connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(map)?;
+            0
+        }
+        Some(found) => found,
+    };
+    if found > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    if found > 0 && found < known {
+        back_up(connection, path, found)?;
+    }
+    for (version, step) in (1..).zip(migrations).skip(usize::try_from(found).unwrap_or(0)) {
+        let transaction = connection.transaction().map_err(map)?;
+        transaction.execute_batch(step).map_err(map)?;
+        transaction.pragma_update(None, "user_version", version).map_err(map)?;
+        transaction.commit().map_err(map)?;
+        if found > 0 {
+            log::info!("event=queue-migrated version={version}");
+        }
+    }
+    Ok(())
+}
+
+/// The schema version of an existing database of ours, `None` for an empty file.
+pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenError> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let map = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::Foreign { path: path.to_owned() },
+        _ => database_error(path, &error),
+    };
+    let (id, version) = (number("application_id").map_err(map)?, number("user_version").map_err(map)?);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(map)?;
+    match (id, tables) {
+        (APPLICATION_ID, 0) => Ok(Some(0)),
+        (APPLICATION_ID, _) => Ok(Some(version)),
+        (0, 0) => Ok(None),
+        _ => Err(OpenError::Foreign { path: path.to_owned() }),
+    }
+}
+
+/// Writes a consistent copy of the database beside it, `queue.db.v1.bak` for version 1.
+fn back_up(connection: &Connection, path: &Path, version: i64) -> Result<(), OpenError> {
+    let copy = path.with_extension(format!("db.v{version}.bak"));
+    // VACUUM INTO refuses to overwrite; a copy from a migration that did not finish is of the same version.
+    if let Err(error) = std::fs::remove_file(&copy)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(OpenError::Directory { path: copy, reason: error.to_string() });
+    }
+    let target = copy.to_string_lossy();
+    connection.execute("VACUUM INTO ?1", params![target]).map_err(|error| database_error(path, &error))?;
+    log::info!("event=queue-backup file={}", copy.display());
+    Ok(())
+}
+
+/// A failure of SQLite while opening.
+pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => OpenError::NoSpace { path: path.to_owned() },
+        Some(ErrorCode::NotADatabase) => OpenError::Foreign { path: path.to_owned() },
+        _ => OpenError::Database { path: path.to_owned(), reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: &str = "ALTER TABLE message ADD COLUMN note TEXT";
+
+    fn version(connection: &Connection) -> i64 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("version")
+    }
+
+    #[test]
+    fn a_new_database_has_the_newest_version_and_what_must_be_chosen_at_birth() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("open");
+        prepare(&mut connection, &path, MIGRATIONS).expect("prepare");
+        assert_eq!(version(&connection), MIGRATIONS.len() as i64);
+        let auto_vacuum: i64 =
+            connection.pragma_query_value(None, "auto_vacuum", |r| r.get(0)).expect("pragma");
+        assert_eq!(auto_vacuum, 2, "incremental");
+        prepare(&mut connection, &path, MIGRATIONS).expect("a second time changes nothing");
+    }
+
+    #[test]
+    fn an_old_database_is_copied_and_migrated_and_its_rows_stay() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("open");
+        prepare(&mut connection, &path, &[VERSION_1]).expect("version 1");
+        connection.execute("UPDATE totals SET accepted_total = 7", []).expect("row");
+        prepare(&mut connection, &path, &[VERSION_1, SECOND]).expect("version 2");
+        assert_eq!(version(&connection), 2);
+        let total =
+            |c: &Connection| c.query_row("SELECT accepted_total FROM totals", [], |r| r.get::<_, i64>(0));
+        assert_eq!(total(&connection), Ok(7));
+        let copy = Connection::open(directory.path().join("queue.db.v1.bak")).expect("copy");
+        assert_eq!((version(&copy), total(&copy)), (1, Ok(7)));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("open");
+        prepare(&mut connection, &path, &[VERSION_1]).expect("version 1");
+        let broken = "ALTER TABLE message ADD COLUMN note TEXT; ALTER TABLE nothing ADD COLUMN x";
+        assert!(matches!(
+            prepare(&mut connection, &path, &[VERSION_1, broken]),
+            Err(OpenError::Database { .. })
+        ));
+        assert_eq!(version(&connection), 1);
+        prepare(&mut connection, &path, &[VERSION_1, SECOND]).expect("the repaired step runs");
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_untouched() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("open");
+        prepare(&mut connection, &path, &[VERSION_1, SECOND]).expect("version 2");
+        let refused = prepare(&mut connection, &path, &[VERSION_1]);
+        assert_eq!(refused, Err(OpenError::Newer { path, found: 2, known: 1 }));
+        assert_eq!(version(&connection), 2);
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused_untouched() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        std::fs::write(&path, vec![b'x'; 8192]).expect("write");
+        let mut connection = Connection::open(&path).expect("open is lazy");
+        assert_eq!(
+            prepare(&mut connection, &path, MIGRATIONS),
+            Err(OpenError::Foreign { path: path.clone() })
+        );
+        assert_eq!(std::fs::read(&path).expect("read"), vec![b'x'; 8192]);
+
+        let path = directory.path().join("other.db");
+        let mut connection = Connection::open(&path).expect("open");
+        connection.execute_batch("CREATE TABLE bookmarks (url TEXT)").expect("somebody else's");
+        assert_eq!(
+            prepare(&mut connection, &path, MIGRATIONS),
+            Err(OpenError::Foreign { path: path.clone() })
+        );
+    }
+}

@@ -1,0 +1,367 @@
+//! The one writer: a thread that owns the only writing connection and commits together what waits.
+//!
+//! There is no timer. While one commit waits for the disk, the next batch collects; alone, an operation is committed at
+//! once. A batch with an operation that must survive power loss before somebody is told (`Operation::durable`) commits
+//! with `synchronous=FULL`, any other with `NORMAL`: it survives a killed process at once and power loss with the next
+//! full commit. Each operation runs in a savepoint, so that one that fails takes no other with it; if the batch as a
+//! whole fails, its operations are tried one by one.
+//!
+//! Results of deliveries are never given up because the disk is full: they are kept and tried again (`must_succeed`).
+//!
+//! What it does not: it knows no operation. It reads no clock but to count the wait before such a new try.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::content::ContentStore;
+use crate::error::QueueError;
+use crate::store::{Options, Statistics};
+use crate::totals::Totals;
+
+/// Operations in one commit, at most: bounds the time the first of them waits for the last.
+const MAX_BATCH: usize = 256;
+
+/// Octets of content in one commit, at most, give or take one message: bounds the write-ahead log.
+const MAX_BATCH_BYTES: u64 = 8 << 20;
+
+/// How long to wait before results that could not be written are tried again, where nothing else comes.
+const RETRY_UNWRITTEN: Duration = Duration::from_secs(5);
+
+/// Every so many batches the writer looks whether the database should give space back.
+const SHRINK_EVERY: u64 = 256;
+
+/// Free pages that are never given back: new mail wants them again.
+const KEEP_FREE_PAGES: i64 = 2_048;
+
+/// Pages given back in one turn.
+const SHRINK_PAGES: i64 = 512;
+
+/// Something the writer does. `apply` may be called more than once, if the commit fails; `finish` is called once.
+pub(crate) trait Operation: Send {
+    /// The commit must be on stable storage before `finish`.
+    fn durable(&self) -> bool {
+        false
+    }
+
+    /// Kept and tried again where it cannot be written.
+    fn must_succeed(&self) -> bool {
+        false
+    }
+
+    /// Content that goes through the log, octets.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Makes the changes.
+    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError>;
+
+    /// The changes are committed, or nothing of them happened.
+    fn finish(self: Box<Self>, result: Result<(), QueueError>);
+}
+
+/// What an operation works with.
+pub(crate) struct Tx<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) options: &'a Options,
+    /// Changed along with the rows; written once per batch.
+    pub(crate) totals: Totals,
+    pub(crate) effects: Effects,
+}
+
+/// What follows from a commit.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Effects {
+    /// Work may be due earlier than the scheduler knows.
+    pub(crate) wake: bool,
+    /// Content files that no row names any more.
+    pub(crate) unneeded_files: Vec<i64>,
+}
+
+/// To the writer.
+pub(crate) enum Message {
+    /// Do this.
+    Operation(Box<dyn Operation>),
+    /// Finish what waits, sync, end, and say so.
+    Close(Sender<()>),
+}
+
+/// What is called when work may be due.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// What the writer shares with the handles of the queue.
+pub(crate) struct Shared {
+    pub(crate) statistics: Mutex<Statistics>,
+    pub(crate) wake: Mutex<Option<Wake>>,
+}
+
+/// The state of the writer's thread.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) state_directory: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) store: Arc<ContentStore>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) totals: Totals,
+    /// The pragma as it is set now.
+    pub(crate) full: bool,
+    /// Files to delete once the commit that gave them up is on stable storage. Before that, power loss could bring
+    /// back the row, and it must find its content.
+    pub(crate) give_up: Vec<i64>,
+    /// Results that could not be written.
+    pub(crate) unwritten: Vec<Box<dyn Operation>>,
+    pub(crate) batches: u64,
+}
+
+impl Writer {
+    /// The thread's body. Ends when closed or when the last handle is gone.
+    pub(crate) fn run(mut self, inbox: &Receiver<Message>) {
+        let mut closing = None;
+        while closing.is_none() {
+            let Some((batch, close)) = self.collect(inbox) else { break };
+            closing = close;
+            self.process(batch);
+        }
+        let unwritten = std::mem::take(&mut self.unwritten);
+        for operation in unwritten {
+            finish(operation, Err(QueueError::Closed));
+        }
+        self.sync_and_delete();
+        if let Some(done) = closing {
+            drop(self);
+            let _ = done.send(());
+        }
+    }
+
+    /// Waits for the next operations. `None` when all handles are gone.
+    #[allow(clippy::type_complexity)]
+    fn collect(
+        &mut self,
+        inbox: &Receiver<Message>,
+    ) -> Option<(Vec<Box<dyn Operation>>, Option<Sender<()>>)> {
+        let mut batch = std::mem::take(&mut self.unwritten);
+        let retrying = !batch.is_empty();
+        let first = match inbox.try_recv() {
+            Ok(message) => Some(message),
+            Err(_) if retrying => match inbox.recv_timeout(RETRY_UNWRITTEN) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return None,
+            },
+            Err(_) => {
+                // About to be idle: files of delivered mail are not kept until the next message comes.
+                self.sync_and_delete();
+                Some(inbox.recv().ok()?)
+            }
+        };
+        let mut bytes = 0;
+        let mut next = first;
+        while let Some(message) = next {
+            match message {
+                Message::Close(done) => return Some((batch, Some(done))),
+                Message::Operation(operation) => {
+                    bytes += operation.weight_bytes();
+                    batch.push(operation);
+                }
+            }
+            let full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
+            next = if full { None } else { inbox.try_recv().ok() };
+        }
+        Some((batch, None))
+    }
+
+    /// Commits a batch and answers everybody in it.
+    fn process(&mut self, mut batch: Vec<Box<dyn Operation>>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.commit(&mut batch) {
+            Ok(results) => self.answer(batch, results),
+            Err(error) if batch.len() == 1 => self.answer(batch, vec![Err(error)]),
+            Err(_) => {
+                for operation in batch {
+                    let mut alone = vec![operation];
+                    let results = self.commit(&mut alone).unwrap_or_else(|error| vec![Err(error)]);
+                    self.answer(alone, results);
+                }
+            }
+        }
+        self.batches += 1;
+        if self.batches.is_multiple_of(SHRINK_EVERY) {
+            self.shrink();
+        }
+    }
+
+    fn answer(&mut self, batch: Vec<Box<dyn Operation>>, results: Vec<Result<(), QueueError>>) {
+        for (operation, result) in batch.into_iter().zip(results) {
+            match result {
+                Err(error) if operation.must_succeed() && is_temporary(&error) => {
+                    log::error!("event=result-not-written error={:?}", error.to_string());
+                    self.unwritten.push(operation);
+                }
+                result => finish(operation, result),
+            }
+        }
+    }
+
+    /// One transaction. The outer error means that nothing of the batch happened.
+    fn commit(
+        &mut self,
+        batch: &mut [Box<dyn Operation>],
+    ) -> Result<Vec<Result<(), QueueError>>, QueueError> {
+        let full = batch.iter().any(|operation| operation.durable());
+        self.set_synchronous(full)?;
+        let before = self.totals.clone();
+        let effects = Effects::default();
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut tx =
+            Tx { connection: &self.connection, options: &self.options, totals: self.totals.clone(), effects };
+        let outcome = apply_all(&mut tx, batch).and_then(|results| {
+            tx.totals.save(tx.connection, &before)?;
+            tx.connection.execute_batch("COMMIT")?;
+            Ok(results)
+        });
+        match outcome {
+            Ok(results) => {
+                let (totals, effects) = (tx.totals, tx.effects);
+                self.committed(totals, effects, full, batch.len());
+                Ok(results)
+            }
+            Err(error) => {
+                if !self.connection.is_autocommit() {
+                    let _ = self.connection.execute_batch("ROLLBACK");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn committed(&mut self, totals: Totals, effects: Effects, full: bool, operations: usize) {
+        self.totals = totals;
+        self.give_up.extend(effects.unneeded_files);
+        {
+            let mut statistics = self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+            statistics.operations += operations as u64;
+            if full {
+                statistics.full_commits += 1;
+            } else {
+                statistics.normal_commits += 1;
+            }
+        }
+        if full {
+            self.delete_given_up();
+        }
+        if effects.wake {
+            let wake = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(wake) = wake {
+                wake();
+            }
+        }
+    }
+
+    fn set_synchronous(&mut self, full: bool) -> Result<(), QueueError> {
+        if self.full != full {
+            self.connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
+            self.full = full;
+        }
+        Ok(())
+    }
+
+    /// Makes everything committed so far survive power loss, where files wait for that, and deletes these.
+    fn sync_and_delete(&mut self) {
+        if self.give_up.is_empty() {
+            return;
+        }
+        let sync = self.set_synchronous(true).and_then(|()| {
+            // Any change does: a full commit syncs the whole log before it.
+            Ok(self.connection.execute("UPDATE totals SET last_id = last_id", [])?)
+        });
+        match sync {
+            Ok(_) => self.delete_given_up(),
+            Err(error) => log::warn!("event=content-kept reason={:?}", error.to_string()),
+        }
+    }
+
+    fn delete_given_up(&mut self) {
+        for file in self.give_up.drain(..) {
+            self.store.delete(file);
+        }
+    }
+
+    /// Gives free pages back to the file system, a few at a time.
+    fn shrink(&self) {
+        let pages = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let (Ok(free), Ok(all)) = (pages("freelist_count"), pages("page_count")) else { return };
+        if free > KEEP_FREE_PAGES && free > all / 4 {
+            let count = SHRINK_PAGES.min(free - KEEP_FREE_PAGES);
+            if let Err(error) = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({count})"))
+            {
+                log::warn!(
+                    "event=queue-not-shrunk reason={:?} dir={}",
+                    error.to_string(),
+                    self.state_directory.display()
+                );
+            }
+        }
+    }
+}
+
+/// Runs each operation in its savepoint. An error here means that the transaction as a whole is lost.
+fn apply_all(
+    tx: &mut Tx<'_>,
+    batch: &mut [Box<dyn Operation>],
+) -> Result<Vec<Result<(), QueueError>>, QueueError> {
+    let mut results = Vec::with_capacity(batch.len());
+    for operation in batch {
+        let (totals, effects) = (tx.totals.clone(), tx.effects.clone());
+        tx.connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
+        let result = catch_unwind(AssertUnwindSafe(|| operation.apply(tx)))
+            .unwrap_or_else(|_| Err(QueueError::Storage("a queue operation panicked".to_owned())));
+        if result.is_err() {
+            (tx.totals, tx.effects) = (totals, effects);
+            if tx.connection.is_autocommit() {
+                // SQLite rolled back everything (disk full, I/O error).
+                return result.map(|()| Vec::new());
+            }
+            tx.connection.prepare_cached("ROLLBACK TO operation")?.execute([])?;
+        }
+        tx.connection.prepare_cached("RELEASE operation")?.execute([])?;
+        results.push(result);
+    }
+    Ok(results)
+}
+
+/// Answers; a callback that panics ends nothing but itself.
+fn finish(operation: Box<dyn Operation>, result: Result<(), QueueError>) {
+    if catch_unwind(AssertUnwindSafe(|| operation.finish(result))).is_err() {
+        log::error!("event=queue-callback-panicked");
+    }
+}
+
+fn is_temporary(error: &QueueError) -> bool {
+    matches!(error, QueueError::NoSpace | QueueError::Storage(_))
+}
+
+/// Sets up a connection that was just opened for writing.
+pub(crate) fn configure(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(
+        None,
+        "cache_size",
+        -i64::try_from(options.cache_bytes / 1024).unwrap_or(2_048),
+    )?;
+    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let wal_bytes = i64::try_from(options.wal_bytes).unwrap_or(4 << 20);
+    connection.pragma_update(None, "wal_autocheckpoint", (wal_bytes / page).max(16))?;
+    connection.pragma_update(None, "journal_size_limit", wal_bytes)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! SIGHUP takes the new configuration, or keeps the old one and says why; SIGTERM ends sessions with 421.
+
+use mta_lab::client::{self, SmtpClient};
+use mta_lab::lab::{OWN_DOMAIN, Plan, WITHIN};
+
+fn rcpt(lab: &mta_lab::lab::Lab, recipient: &str) -> u16 {
+    let mut client = SmtpClient::open(lab.daemon().address()).expect("a session");
+    client.ask("MAIL FROM:<carol@else.example>").expect("MAIL");
+    client.command(&format!("RCPT TO:<{recipient}>")).expect("a reply").code
+}
+
+#[test]
+fn a_new_mailbox_exists_after_a_reload() {
+    let mut lab = Plan::new().start().expect("a laboratory");
+    assert_eq!(rcpt(&lab, "carol@own.example"), 550);
+    let key = format!("domain.\"{OWN_DOMAIN}\".mailboxes");
+    lab.daemon_mut()
+        .change_settings(|settings| settings.set(&key, "[\"alice\", \"carol\"]"))
+        .expect("a file");
+    lab.daemon().reload();
+    let reloaded = lab.daemon().wait_for_log(WITHIN, |line| line.contains("reload"));
+    assert!(reloaded.is_some(), "the reload is logged");
+    assert_eq!(rcpt(&lab, "carol@own.example"), 250);
+    assert_eq!(rcpt(&lab, "bob@own.example"), 550);
+}
+
+#[test]
+fn a_broken_configuration_is_refused_and_the_old_one_stays() {
+    let mut lab = Plan::new().start().expect("a laboratory");
+    lab.daemon_mut().change_settings(|settings| settings.set("smtp.max_errors", "\"many\"")).expect("a file");
+    lab.daemon().reload();
+    let said = lab.daemon().wait_for_log(WITHIN, |line| line.contains("max_errors"));
+    assert!(said.is_some(), "the reason names the key");
+    assert_eq!(rcpt(&lab, "alice@own.example"), 250);
+    assert_eq!(rcpt(&lab, "bob@own.example"), 250);
+}
+
+#[test]
+fn a_broken_configuration_is_no_start() {
+    let mut lab = Plan::new().start().expect("a laboratory");
+    lab.daemon_mut().stop().expect("an end");
+    lab.daemon_mut().change_settings(|settings| settings.set("smtp.max_errors", "\"many\"")).expect("a file");
+    let error = lab.daemon_mut().launch().expect_err("no start").to_string();
+    for part in ["exit status: 78", "max_errors", "mta.toml"] {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+}
+
+#[test]
+fn stopping_ends_an_idle_session_with_421_and_loses_nothing() {
+    let mut lab = Plan::new().start().expect("a laboratory");
+    let mut idle = SmtpClient::open(lab.daemon().address()).expect("a session");
+    let id = lab.send("carol@else.example", &["alice@own.example"]);
+    lab.settled(&id);
+    let status = lab.daemon_mut().stop().expect("an end");
+    assert!(status.success(), "{status}");
+    assert_eq!(idle.reply().expect("a reply").code, 421);
+    assert_eq!(lab.maildir(OWN_DOMAIN, "alice").len(), 1);
+    lab.daemon_mut().launch().expect("another start");
+    let content = client::message("carol@else.example", "alice@own.example", "again", "x\n");
+    let again = lab.send_content("carol@else.example", &["alice@own.example"], &content);
+    lab.wait_for(&again, |message| message.status == "delivered");
+    assert_eq!(lab.maildir(OWN_DOMAIN, "alice").len(), 2);
+}
