@@ -253,6 +253,29 @@ fn a_forwarder_that_begins_to_strip_is_noticed_and_own_recursion_takes_over() {
 }
 
 #[test]
+fn one_server_with_broken_data_does_not_make_a_domain_bogus() {
+    let mut internet = internet();
+    let good = DnsServers::start(internet.tree(), 0).expect("servers");
+    internet.change("good.example", |zone| zone.fault_of_type(RecordType::TLSA, FaultKind::Expired));
+    let stale = DnsServers::start(internet.tree(), 0).expect("servers");
+    let files = tempfile::tempdir().expect("a directory");
+    let anchor = files.path().join("anchor");
+    std::fs::write(&anchor, internet.trust_anchor()).expect("a file");
+    let options =
+        |forwarders| Options { forwarders, trust_anchor_file: Some(anchor.clone()), ..Options::default() };
+    let both = Service::new(options(vec![stale.forwarder(), good.forwarder()]), SystemClock::shared())
+        .expect("options that work");
+    block_on(both.self_test());
+    let answer = ask(&both, "_25._tcp.mx.good.example.", RecordType::TLSA);
+    assert_eq!((answer.status, answer.kind), (Status::Secure, Kind::Data), "{answer:?}");
+    // Where there is no better one, it stays bogus.
+    let alone =
+        Service::new(options(vec![stale.forwarder()]), SystemClock::shared()).expect("options that work");
+    block_on(alone.self_test());
+    assert_eq!(ask(&alone, "_25._tcp.mx.good.example.", RecordType::TLSA).status, Status::Bogus);
+}
+
+#[test]
 fn the_report_for_people_tells_records_hops_and_status() {
     let lab = Lab::start();
     let service = lab.service(lab.options());

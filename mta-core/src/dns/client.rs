@@ -93,7 +93,10 @@ impl Client {
     ) -> Result<Message, TransportFailure> {
         let result = self.ask_inner(server, question, flags, budget).await;
         match &result {
-            Ok(_) => self.health.answered(server),
+            Ok(_) => {
+                self.health.answered(server);
+                budget.note(server);
+            }
             Err(TransportFailure::GivenUp(_)) => {}
             Err(_) => self.health.failed(server),
         }

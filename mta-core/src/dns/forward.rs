@@ -29,12 +29,17 @@ impl Forward {
 
     async fn ask_all(&self, question: &Question, budget: &Budget) -> Result<Message, TransportFailure> {
         let mut last = Err(TransportFailure::GivenUp("no resolver is configured".to_owned()));
+        // What a validating resolver keeps in its cache for CD it would not give without: on a second try it may look
+        // for better data.
+        let flags =
+            Flags { checking_disabled: self.flags.checking_disabled && !budget.is_second(), ..self.flags };
         for _ in 0..self.attempts {
             let mut servers: Vec<_> =
                 self.servers.iter().copied().filter(|s| self.client.uses(s.ip())).collect();
             self.client.health.order(&mut servers);
+            budget.order(&mut servers);
             for server in servers {
-                match self.client.ask(server, question, self.flags, budget).await {
+                match self.client.ask(server, question, flags, budget).await {
                     Ok(message) if is_answer(&message) => return Ok(message),
                     Err(TransportFailure::GivenUp(why)) => {
                         // The budget is used up: what was learnt before says more.

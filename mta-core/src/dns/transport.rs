@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
@@ -38,12 +40,52 @@ pub struct Budget {
     queries_left: AtomicU32,
     queries: u32,
     deadline: Instant,
+    /// Servers that answered within this budget, for a second try to avoid.
+    answered: Mutex<Vec<SocketAddr>>,
+    avoided: Vec<SocketAddr>,
+    second: bool,
 }
 
 impl Budget {
     /// So many queries, so much time from now.
     pub fn new(queries: u32, time: Duration) -> Self {
-        Self { queries_left: AtomicU32::new(queries), queries, deadline: Instant::now() + time }
+        Self {
+            queries_left: AtomicU32::new(queries),
+            queries,
+            deadline: Instant::now() + time,
+            answered: Mutex::default(),
+            avoided: Vec::new(),
+            second: false,
+        }
+    }
+
+    /// What is left of this budget, for a second try that asks other servers first: what came did not validate, and one
+    /// server may hold old or broken data while another does not.
+    pub(super) fn second_try(self) -> Self {
+        Self {
+            avoided: self.answered.into_inner().unwrap_or_else(PoisonError::into_inner),
+            answered: Mutex::default(),
+            second: true,
+            ..self
+        }
+    }
+
+    /// Whether this is a second try.
+    pub(super) fn is_second(&self) -> bool {
+        self.second
+    }
+
+    /// Notes that a server answered.
+    pub(super) fn note(&self, server: SocketAddr) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !answered.contains(&server) {
+            answered.push(server);
+        }
+    }
+
+    /// Moves the servers to be avoided to the end; the order of the others stays.
+    pub(super) fn order(&self, servers: &mut [SocketAddr]) {
+        servers.sort_by_key(|server| self.avoided.contains(server));
     }
 
     /// Takes one query from the budget and says how long it may last.
@@ -100,5 +142,20 @@ mod tests {
         assert_eq!(budget.spent(), 2);
         let late = Budget::new(2, Duration::ZERO);
         assert!(late.spend(Duration::from_secs(1)).is_err());
+    }
+
+    #[test]
+    fn a_second_try_keeps_the_bounds_and_avoids_who_answered() {
+        let [a, b]: [SocketAddr; 2] = ["192.0.2.1:53", "192.0.2.2:53"].map(|text| text.parse().unwrap());
+        let first = Budget::new(3, Duration::from_secs(60));
+        let deadline = first.deadline();
+        first.spend(Duration::from_secs(1)).unwrap();
+        first.note(a);
+        let second = first.second_try();
+        assert!(second.is_second());
+        assert_eq!((second.spent(), second.deadline()), (1, deadline));
+        let mut servers = [a, b];
+        second.order(&mut servers);
+        assert_eq!(servers, [b, a]);
     }
 }

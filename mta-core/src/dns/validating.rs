@@ -82,15 +82,26 @@ impl ValidatingResolver {
 
     async fn alone(&self, name: Name, rtype: RecordType) -> Answer {
         let budget = Budget::new(self.queries, self.time);
-        let late = || {
+        let deadline = budget.deadline();
+        let late = async {
+            Timer::at(deadline).await;
             let why = format!("no answer within {} s", self.time.as_secs_f32());
             Answer::error(name.clone(), rtype, Status::Unavailable, why)
         };
-        let deadline = async {
-            Timer::at(budget.deadline()).await;
-            late()
-        };
-        self.drive(name.clone(), rtype, &budget).or(deadline).await
+        self.try_twice(name.clone(), rtype, budget).or(late).await
+    }
+
+    /// What is bogus is asked for once more, of other servers first: one of several may hold old signatures. A second
+    /// answer counts only if it is good; it is validated like the first.
+    async fn try_twice(&self, name: Name, rtype: RecordType, budget: Budget) -> Answer {
+        let first = self.drive(name.clone(), rtype, &budget).await;
+        // Nothing was asked: the cache remembers a bogus answer, and that it was tried twice.
+        if first.status != Status::Bogus || budget.spent() == 0 {
+            return first;
+        }
+        self.validator.forget(&name, rtype);
+        let second = self.drive(name, rtype, &budget.second_try()).await;
+        if second.status.is_error() { first } else { second }
     }
 
     async fn drive(&self, name: Name, rtype: RecordType, budget: &Budget) -> Answer {

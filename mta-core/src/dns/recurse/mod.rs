@@ -92,7 +92,7 @@ impl Recurse {
         depth: usize,
     ) -> Found<'a, Result<Message, TransportFailure>> {
         Box::pin(async move {
-            if let Some(response) = self.ds_from_referral(question) {
+            if let Some(response) = self.ds_from_referral(question).filter(|_| !budget.is_second()) {
                 return Ok(response);
             }
             let zone = self.closest_zone(question);
@@ -156,6 +156,7 @@ impl Recurse {
         loop {
             fastrand::shuffle(&mut known);
             self.client.health.order(&mut known);
+            budget.order(&mut known);
             for server in known.drain(..) {
                 if self.client.is_hopeless(server) {
                     continue;
