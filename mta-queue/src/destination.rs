@@ -72,13 +72,19 @@ pub(crate) fn works(tx: &Tx<'_>, id: i64) -> Result<(), QueueError> {
 }
 
 /// The destination failed as a whole.
-pub(crate) fn failed(tx: &Tx<'_>, id: i64, not_before: i64, reply: &str) -> Result<(), QueueError> {
+pub(crate) fn failed(
+    tx: &Tx<'_>,
+    id: i64,
+    failures: u32,
+    not_before: i64,
+    reply: &str,
+) -> Result<(), QueueError> {
     tx.connection
         .prepare_cached(
-            "UPDATE destination SET failures = failures + 1, not_before = max(not_before, ?2), last_reply = ?3
+            "UPDATE destination SET failures = max(failures, ?4), not_before = max(not_before, ?2), last_reply = ?3
              WHERE id = ?1",
         )?
-        .execute(params![id, not_before, reply])?;
+        .execute(params![id, not_before, reply, failures])?;
     Ok(())
 }
 

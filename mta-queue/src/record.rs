@@ -79,8 +79,11 @@ pub enum DestinationResult {
     Unknown,
     /// It answers: its failures are forgotten and all that waited for it is due by its own time.
     Works,
-    /// It failed as a whole: one more failure, and nothing is tried before the given time.
+    /// It failed as a whole: nothing is tried before the given time.
     Failed {
+        /// Failures in a row, this one included, as counted when the attempt began: attempts that fail side by side are
+        /// one failure.
+        failures: u32,
         /// The earliest next attempt for anything to it.
         not_before: SystemTime,
     },
@@ -112,8 +115,8 @@ impl Operation for Record {
             match self.record.destination {
                 DestinationResult::Unknown => {}
                 DestinationResult::Works => destination::works(tx, destination)?,
-                DestinationResult::Failed { not_before } => {
-                    destination::failed(tx, destination, unix_seconds_up(not_before), &reply)?;
+                DestinationResult::Failed { failures, not_before } => {
+                    destination::failed(tx, destination, failures, unix_seconds_up(not_before), &reply)?;
                 }
             }
             destination::refresh(tx, destination, change)?;

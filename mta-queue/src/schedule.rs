@@ -8,12 +8,8 @@ use std::time::{Duration, SystemTime};
 /// The retry schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// The wait after the first failure.
-    pub first: Duration,
-    /// The longest wait.
-    pub longest: Duration,
-    /// By how much each wait is longer than the one before, in percent: 100 doubles.
-    pub growth_percent: u32,
+    /// The waits after the first failure, the second, and so on; the last one repeats. Empty means an hour each.
+    pub waits: Vec<Duration>,
     /// By how much a wait may be longer than computed, at random, in percent: keeps what failed together from coming back
     /// together.
     pub jitter_percent: u32,
@@ -28,9 +24,7 @@ pub struct Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            first: Duration::from_secs(5 * 60),
-            longest: Duration::from_secs(2 * 3_600),
-            growth_percent: 100,
+            waits: [5, 10, 20, 40, 80, 120].map(|minutes| Duration::from_secs(minutes * 60)).to_vec(),
             jitter_percent: 20,
             lifetime: Duration::from_secs(5 * 86_400),
             notification_lifetime: Duration::from_secs(2 * 86_400),
@@ -42,17 +36,10 @@ impl Default for Schedule {
 impl Schedule {
     /// The wait after so many failures in a row (1 is the first). `random` is a number drawn anew for each call.
     pub fn wait(&self, failures: u32, random: u64) -> Duration {
-        let longest = self.longest.max(self.first);
-        let mut wait = self.first;
-        let factor = 100 + u128::from(self.growth_percent);
-        for _ in 1..failures {
-            // Without growth the loop would run through millions of attempts for nothing.
-            if wait >= longest || factor == 100 {
-                break;
-            }
-            wait = percent(wait, factor);
-        }
-        let wait = wait.min(longest);
+        const UNSET: Duration = Duration::from_secs(3_600);
+
+        let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
+        let wait = self.waits.get(index).or_else(|| self.waits.last()).copied().unwrap_or(UNSET);
         let spread = percent(wait, u128::from(self.jitter_percent));
         let spread = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
         wait.saturating_add(Duration::from_millis(random % spread.saturating_add(1)))
@@ -111,11 +98,9 @@ mod tests {
     use super::*;
 
     fn schedules() -> impl Strategy<Value = Schedule> {
-        (0u64..10_000, 0u64..1_000_000, 0u32..400, 0u32..200, 0u64..10_000_000).prop_map(
-            |(first, longest, growth_percent, jitter_percent, lifetime)| Schedule {
-                first: Duration::from_secs(first),
-                longest: Duration::from_secs(longest),
-                growth_percent,
+        (prop::collection::vec(0u64..1_000_000, 0..9), 0u32..200, 0u64..10_000_000).prop_map(
+            |(waits, jitter_percent, lifetime)| Schedule {
+                waits: waits.into_iter().map(Duration::from_secs).collect(),
                 jitter_percent,
                 lifetime: Duration::from_secs(lifetime),
                 ..Schedule::default()
@@ -125,18 +110,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn waits_never_shrink_but_for_the_jitter(schedule in schedules(), failures in 1u32..60) {
-            prop_assert!(schedule.wait(failures, 0) <= schedule.wait(failures + 1, 0));
-        }
-
-        #[test]
-        fn a_wait_lies_between_the_first_and_the_longest_with_jitter(
-            schedule in schedules(), failures: u32, random: u64,
-        ) {
+        fn a_wait_is_one_of_the_list_with_jitter(schedule in schedules(), failures: u32, random: u64) {
             let wait = schedule.wait(failures, random);
-            let longest = schedule.longest.max(schedule.first);
-            prop_assert!(wait >= schedule.first);
-            prop_assert!(wait <= percent(longest, 100 + u128::from(schedule.jitter_percent)));
+            let fits = |listed: &Duration| {
+                *listed <= wait && wait <= percent(*listed, 100 + u128::from(schedule.jitter_percent))
+            };
+            prop_assert!(schedule.waits.iter().any(fits) || schedule.waits.is_empty());
         }
 
         #[test]
@@ -154,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_waits_double_to_two_hours() {
+    fn by_default_waits_grow_to_two_hours_which_repeat() {
         let schedule = Schedule::default();
         let minutes: Vec<u64> = (1..=7).map(|n| schedule.wait(n, 0).as_secs() / 60).collect();
         assert_eq!(minutes, [5, 10, 20, 40, 80, 120, 120]);
@@ -164,7 +143,7 @@ mod tests {
 
     #[test]
     fn absurd_times_do_not_panic() {
-        let schedule = Schedule { first: Duration::MAX, longest: Duration::MAX, ..Schedule::default() };
+        let schedule = Schedule { waits: vec![Duration::MAX], ..Schedule::default() };
         let _ = schedule.wait(u32::MAX, u64::MAX);
         let _ = schedule.next_attempt(UNIX_EPOCH, UNIX_EPOCH, false, u32::MAX, 7);
         assert!(

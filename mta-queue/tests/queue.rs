@@ -180,8 +180,11 @@ fn a_failed_destination_moves_all_that_waits_for_it() {
             RecipientOutcome::Delivered
         };
         let mut what = record_of(&claim, start, outcome);
-        what.destination =
-            if down { DestinationResult::Failed { not_before: later } } else { DestinationResult::Works };
+        what.destination = if down {
+            DestinationResult::Failed { failures: 1, not_before: later }
+        } else {
+            DestinationResult::Works
+        };
         record(&queue, claim, what).expect("recorded");
     }
     let claimed = claim_all(&queue, start + 9 * MINUTE);
@@ -212,7 +215,7 @@ fn a_new_message_to_a_failed_destination_waits_with_the_others() {
     let claim = claim_all(&queue, start).remove(0);
     let later = start + 10 * MINUTE;
     let mut what = record_of(&claim, start, RecipientOutcome::Deferred { next_attempt_at: later });
-    what.destination = DestinationResult::Failed { not_before: later };
+    what.destination = DestinationResult::Failed { failures: 1, not_before: later };
     record(&queue, claim, what).expect("recorded");
     put(&queue, &["b@down.example"], start + MINUTE);
     assert!(claim_all(&queue, start + MINUTE).is_empty());
@@ -475,7 +478,7 @@ fn retry_forgets_the_failures_of_the_destination() {
     let claim = claim_all(&queue, start).remove(0);
     let later = start + 600 * MINUTE;
     let mut what = record_of(&claim, start, RecipientOutcome::Deferred { next_attempt_at: later });
-    what.destination = DestinationResult::Failed { not_before: later };
+    what.destination = DestinationResult::Failed { failures: 1, not_before: later };
     record(&queue, claim, what).expect("recorded");
     let summary = queue.reader().destinations(10).expect("destinations");
     assert_eq!((summary[0].failures, summary[0].not_before), (1, Some(later)));

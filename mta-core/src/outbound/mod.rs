@@ -20,6 +20,7 @@ mod host;
 pub mod options;
 pub mod outcome;
 mod record;
+pub mod scheduler;
 mod session;
 mod story;
 pub mod tls_policy;

@@ -1,0 +1,362 @@
+//! The scheduler: takes due work out of the queue, hands it on, writes down what came of it.
+//!
+//! What it does: keeps the bounds on deliveries at once, in all and for each next-hop, so that a stuck destination
+//! never holds up another; sleeps until something is due, something ends, or somebody says there is work. What it does
+//! not: it knows no SMTP and no mailbox (`Deliver` does), and it holds no queue in memory: only the claims under way.
+
+mod hops;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_io::Timer;
+use futures_lite::FutureExt;
+use futures_lite::future::or;
+use mta_queue::{Claim, ContentReader, Due, Planner, Queue, QueueError, QueueId, Slot};
+use mta_smtp::reply::EnhancedStatus;
+
+use super::{AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict};
+use crate::log::Line;
+use crate::routing::Route;
+use crate::stop::Stop;
+
+pub use mta_queue::schedule::Schedule;
+
+use hops::Hops;
+use settle::Part;
+
+/// After the queue could not be read or written, so long until it is asked again: a result that cannot be written down
+/// would otherwise be delivered again and again.
+const STORAGE_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest sleep. Nothing depends on it but a clock that was set: work is announced.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// A delivery under way.
+pub type Delivery = Pin<Box<dyn Future<Output = AttemptReport> + Send>>;
+
+/// What the scheduler hands work to.
+pub trait Deliver: Send + Sync {
+    /// Where the mail for a recipient domain goes now.
+    fn route(&self, destination: &str) -> Route;
+
+    /// Delivers. Every recipient of the job has an outcome afterwards.
+    fn deliver(&self, job: Job) -> Delivery;
+}
+
+/// What can be set about it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Deliveries at once.
+    pub deliveries: usize,
+    /// Deliveries at once to one next-hop.
+    pub deliveries_per_next_hop: usize,
+    /// When to try again, and for how long.
+    pub schedule: Schedule,
+    /// Our host name, for notifications.
+    pub hostname: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            deliveries: 100,
+            deliveries_per_next_hop: 20,
+            schedule: Schedule::default(),
+            hostname: "localhost".into(),
+        }
+    }
+}
+
+/// The scheduler. One for the process; shared by its tasks.
+pub struct Scheduler {
+    queue: Queue,
+    deliver: Arc<dyn Deliver>,
+    options: Mutex<Arc<Options>>,
+    /// What is under way, by next-hop. Held for a moment only, never across a wait.
+    hops: Mutex<Hops>,
+    wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Nothing is claimed before this time.
+    paused_until: Mutex<Option<SystemTime>>,
+}
+
+impl Scheduler {
+    /// A scheduler for this queue; nothing happens before `run`.
+    pub fn new(queue: Queue, deliver: Arc<dyn Deliver>, options: Options) -> Arc<Self> {
+        let scheduler = Arc::new(Self {
+            queue,
+            deliver,
+            options: Mutex::new(Arc::new(options)),
+            hops: Mutex::default(),
+            wake: async_channel::bounded(1),
+            paused_until: Mutex::new(None),
+        });
+        let sender = scheduler.wake.0.clone();
+        scheduler.queue.on_work(Arc::new(move || {
+            // A full channel holds the news already.
+            let _ = sender.try_send(());
+        }));
+        scheduler
+    }
+
+    /// Says that work may have become due.
+    pub fn notify(&self) {
+        let _ = self.wake.0.try_send(());
+    }
+
+    /// Tries relay hosts again that are in back-off: an administrator asked for a retry.
+    pub fn retry_next_hops(&self) {
+        self.hops().forgive();
+        self.notify();
+    }
+
+    /// From now on these options.
+    pub fn reload(&self, options: Options) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+        self.retry_next_hops();
+    }
+
+    /// How many deliveries are under way.
+    pub fn deliveries(&self) -> usize {
+        self.hops().total()
+    }
+
+    fn hops(&self) -> MutexGuard<'_, Hops> {
+        self.hops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.options.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Works until the signal to stop; then claims nothing more and waits for what is under way, at most `grace`. What
+    /// is cut off then was not acknowledged by its next-hop, or its acknowledgement is lost: it is tried again.
+    pub async fn run(self: Arc<Self>, stop: Stop, grace: Duration) {
+        let executor = smol::Executor::new();
+        executor.run(self.work(&executor, &stop)).await;
+        let drained = async {
+            while self.deliveries() > 0 {
+                let _ = self.wake.1.recv().await;
+            }
+        };
+        let late = async {
+            Timer::after(grace).await;
+        };
+        executor.run(or(drained, late)).await;
+        if self.deliveries() > 0 {
+            ::log::warn!("{}", Line::new("deliveries-cut").with("deliveries", self.deliveries()));
+        }
+    }
+
+    async fn work<'a>(self: &Arc<Self>, executor: &smol::Executor<'a>, stop: &Stop) {
+        while !stop.is_fired() {
+            let next = self.claim_and_start(executor).await;
+            let sleep = async {
+                match next {
+                    Next::At(time) => drop(Timer::after(until(time)).await),
+                    Next::WhenSomethingEnds => drop(Timer::after(LONGEST_SLEEP).await),
+                    Next::Now => {}
+                }
+            };
+            let woken = async {
+                let _ = self.wake.1.recv().await;
+            };
+            or(stop.wait(), or(woken, sleep)).await;
+        }
+    }
+
+    /// One round: as much due work as there is room for.
+    async fn claim_and_start<'a>(self: &Arc<Self>, executor: &smol::Executor<'a>) -> Next {
+        let now = SystemTime::now();
+        if let Some(until) = self.paused(now) {
+            return Next::At(until);
+        }
+        let options = self.options();
+        let room = options.deliveries.saturating_sub(self.deliveries());
+        if room == 0 {
+            return Next::WhenSomethingEnds;
+        }
+        let scheduler = Arc::clone(self);
+        let claimed = smol::unblock(move || {
+            let given = HashMap::new();
+            let mut slots = Slots { scheduler: &scheduler, options: &options, now, given };
+            scheduler.queue.claim(now, room, &mut slots)
+        })
+        .await;
+        match claimed {
+            Ok(claimed) => {
+                for claim in claimed.claims {
+                    self.start(claim, executor);
+                }
+                match (claimed.more, claimed.next_due) {
+                    (true, _) if self.deliveries() == 0 => Next::Now,
+                    (_, Some(time)) => Next::At(time),
+                    _ => Next::WhenSomethingEnds,
+                }
+            }
+            Err(error) => Next::At(self.pause(&error, now)),
+        }
+    }
+
+    fn start<'a>(self: &Arc<Self>, claim: Claim<Route>, executor: &smol::Executor<'a>) {
+        let place = Place::take(Arc::clone(self), claim.next_hop.clone());
+        let scheduler = Arc::clone(self);
+        executor
+            .spawn(async move {
+                scheduler.attempt(claim).await;
+                drop(place);
+            })
+            .detach();
+    }
+
+    /// One claim from its delivery to its record, and what else its failure ends.
+    async fn attempt(self: &Arc<Self>, claim: Claim<Route>) {
+        let job = self.job(&claim);
+        let own = claim.recipients.iter().map(|r| r.destination_failures).max().unwrap_or_default();
+        let failures = own.max(self.hops().failures(&claim.next_hop));
+        let recipients = job.recipients.clone();
+        let delivery = AssertUnwindSafe(self.deliver.deliver(job)).catch_unwind();
+        let mut report = match delivery.await {
+            Ok(report) => report,
+            Err(_) => {
+                ::log::error!("{}", Line::new("delivery-panicked").with("qid", claim.message.id));
+                AttemptReport { outcomes: Vec::new(), decision: Decision::default() }
+            }
+        };
+        // Every recipient has an outcome, or it would be due again at once.
+        let missing = recipients.iter().skip(report.outcomes.len()).map(without_outcome);
+        report.outcomes.extend(missing);
+        let settled = match self.settle(claim, report.clone(), Part::Attempt { failures }).await {
+            Ok(settled) => self.expire(settled, report).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            self.pause(&error, SystemTime::now());
+        }
+    }
+
+    fn job(&self, claim: &Claim<Route>) -> Job {
+        let message = &claim.message;
+        let first = claim.recipients.first().map(|r| r.destination.clone());
+        Job {
+            queue_id: message.id.to_string(),
+            destination: first.unwrap_or_default(),
+            route: claim.next_hop.clone(),
+            reverse_path: message.reverse_path.clone(),
+            parameters: message.parameters.clone(),
+            size_bytes: message.size_bytes,
+            recipients: claim.recipients.iter().map(|r| r.recipient.clone()).collect(),
+            content: Arc::new(QueueContent { queue: self.queue.clone(), id: message.id }),
+            accepted_at_unix: unix(message.received_at),
+        }
+    }
+
+    fn paused(&self, now: SystemTime) -> Option<SystemTime> {
+        self.paused_until.lock().unwrap_or_else(PoisonError::into_inner).filter(|&until| until > now)
+    }
+
+    /// Stops claiming for a while, loudly.
+    fn pause(&self, error: &QueueError, now: SystemTime) -> SystemTime {
+        let until = now + STORAGE_PAUSE;
+        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        let line =
+            Line::new("deliveries-paused").with("reason", format!("the queue cannot be used: {error}"));
+        ::log::error!("{}", line.with("seconds", STORAGE_PAUSE.as_secs()));
+        until
+    }
+}
+
+/// When the next round is.
+enum Next {
+    Now,
+    At(SystemTime),
+    WhenSomethingEnds,
+}
+
+/// Answers the queue's questions in one round: what is under way counts, and what this round gave away.
+struct Slots<'a> {
+    scheduler: &'a Scheduler,
+    options: &'a Options,
+    now: SystemTime,
+    given: HashMap<Route, usize>,
+}
+
+impl Planner for Slots<'_> {
+    type NextHop = Route;
+
+    fn next_hop(&mut self, destination: &str) -> Route {
+        self.scheduler.deliver.route(destination)
+    }
+
+    fn slot(&mut self, next_hop: &Route, due: Due<'_>) -> Slot {
+        let given = self.given.get(next_hop).copied().unwrap_or_default();
+        let limit = self.options.deliveries_per_next_hop;
+        self.scheduler.hops().slot(next_hop, due.failures, given, limit, self.now)
+    }
+
+    fn claimed(&mut self, next_hop: &Route) {
+        *self.given.entry(next_hop.clone()).or_default() += 1;
+    }
+}
+
+/// A delivery's place in the bounds; given back when it ends, however it ends.
+struct Place {
+    scheduler: Arc<Scheduler>,
+    next_hop: Route,
+}
+
+impl Place {
+    fn take(scheduler: Arc<Scheduler>, next_hop: Route) -> Self {
+        scheduler.hops().started(&next_hop);
+        Self { scheduler, next_hop }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.scheduler.hops().ended(&self.next_hop);
+        self.scheduler.notify();
+    }
+}
+
+/// The content of a queued message, opened again for each host.
+struct QueueContent {
+    queue: Queue,
+    id: QueueId,
+}
+
+impl ContentSource for QueueContent {
+    fn open(&self) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+        let reader: ContentReader = self.queue.content_reader(self.id).map_err(std::io::Error::other)?;
+        Ok(Box::new(reader))
+    }
+}
+
+/// A delivery that ended without a word (a defect of ours, it panicked): the mail waits.
+fn without_outcome(recipient: &mta_smtp::envelope::Recipient) -> RecipientOutcome {
+    let outcome = Outcome {
+        verdict: Verdict::Deferred,
+        reach: Reach::Message,
+        status: EnhancedStatus::new(4, 3, 0),
+        text: "internal error while delivering; see the log of this server".into(),
+        reply: None,
+        remote: None,
+    };
+    RecipientOutcome { recipient: recipient.clone(), outcome }
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// How long until then, and never longer than the longest sleep.
+fn until(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
+}

@@ -1,0 +1,425 @@
+//! From outcomes to the queue's record: the next attempt or the end, what the destination is thought of, and the
+//! notifications that follow. All of it is written in one transaction.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mta_queue::{
+    AttemptRecord, Claim, ClaimedRecipient, Content, DestinationResult, Message, NewMessage, Origin,
+    OriginKind, QueueError, RecipientResult,
+};
+use mta_smtp::envelope::{Body, Envelope, MailParameters, Recipient};
+
+use super::{Options, Scheduler, hops};
+use crate::log::Line;
+use crate::outbound::{AttemptReport, Outcome, Reach, RecipientOutcome, Verdict};
+use crate::report::dsn::{self, Action, Notification, RecipientReport};
+use crate::routing::Route;
+
+/// Overdue messages of a failed destination that are ended at once.
+const EXPIRE_AT_ONCE: usize = 16;
+
+/// What the queue is told of one recipient, and what its sender is.
+struct State<'a> {
+    claimed: &'a ClaimedRecipient,
+    outcome: &'a Outcome,
+    result: mta_queue::RecipientOutcome,
+}
+
+/// Which part of the mail a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What was attempted.
+    Attempt {
+        /// Failures in a row of the next-hop or its destinations, when the attempt began.
+        failures: u32,
+    },
+    /// What was not, because its time is over and its destination just failed.
+    Overdue,
+}
+
+/// What a settled attempt means for the rest of its destinations' mail.
+pub(super) struct Settled {
+    /// They failed as a whole, so that what is overdue ends with them.
+    failed: Vec<String>,
+    /// Nothing had to be kept because its notification could not be written.
+    complete: bool,
+    route: Route,
+}
+
+impl Scheduler {
+    /// Writes down what came of a claim.
+    ///
+    /// # Errors
+    /// The queue's own, where it could not be written. The recipients are due again then.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        claim: Claim<Route>,
+        report: AttemptReport,
+        part: Part,
+    ) -> Result<Settled, QueueError> {
+        let scheduler = Arc::clone(self);
+        let (sender, receiver) = async_channel::bounded(1);
+        // Notifications read the message's header and write content: that blocks.
+        let settled = smol::unblock(move || {
+            let options = scheduler.options();
+            let now = SystemTime::now();
+            let (record, complete) = scheduler.record(&claim, &report, &options, now, part);
+            let settled = scheduler.judge(&claim, &record, part, complete);
+            let record = for_queue(&claim.next_hop, record);
+            scheduler.queue.record(claim, record, move |result| {
+                let _ = sender.try_send(result);
+            });
+            settled
+        })
+        .await;
+        receiver.recv().await.unwrap_or(Err(QueueError::Closed))?;
+        Ok(settled)
+    }
+
+    /// Ends what is overdue at destinations that failed: it will not get an attempt of its own.
+    ///
+    /// # Errors
+    /// The queue's own.
+    pub(super) async fn expire(
+        self: &Arc<Self>,
+        settled: Settled,
+        report: AttemptReport,
+    ) -> Result<(), QueueError> {
+        let Some(cause) = report.outcomes.first().cloned() else { return Ok(()) };
+        let Settled { failed, route, .. } = settled;
+        for destination in failed {
+            loop {
+                let (scheduler, name, route) = (Arc::clone(self), destination.clone(), route.clone());
+                let overdue = smol::unblock(move || {
+                    let schedule = &scheduler.options().schedule;
+                    // Past both: what is claimed here is over, whatever its sender.
+                    let lifetime = schedule.lifetime.max(schedule.notification_lifetime);
+                    let Some(before) = SystemTime::now().checked_sub(lifetime) else { return Ok(Vec::new()) };
+                    scheduler.queue.claim_older(&name, before, EXPIRE_AT_ONCE, &route)
+                })
+                .await?;
+                let mut last = overdue.len() < EXPIRE_AT_ONCE;
+                for claim in overdue {
+                    let outcome = cause.outcome.clone();
+                    let outcomes = claim
+                        .recipients
+                        .iter()
+                        .map(|r| RecipientOutcome {
+                            recipient: r.recipient.clone(),
+                            outcome: outcome.clone(),
+                        })
+                        .collect();
+                    let report = AttemptReport { outcomes, decision: report.decision.clone() };
+                    // What had to stay would be claimed again at once.
+                    last |= !self.settle(claim, report, Part::Overdue).await?.complete;
+                }
+                if last {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers what an attempt says of its next-hop.
+    fn judge(&self, claim: &Claim<Route>, record: &AttemptRecord, part: Part, complete: bool) -> Settled {
+        let route = claim.next_hop.clone();
+        if part == Part::Overdue {
+            return Settled { failed: Vec::new(), complete, route };
+        }
+        self.hops().judged(&route, record.destination);
+        let mut failed = Vec::new();
+        if matches!(record.destination, DestinationResult::Failed { .. }) {
+            failed.extend(claim.recipients.iter().map(|r| r.destination.clone()));
+            failed.sort();
+            failed.dedup();
+        }
+        Settled { failed, complete, route }
+    }
+
+    fn record(
+        &self,
+        claim: &Claim<Route>,
+        report: &AttemptReport,
+        options: &Options,
+        now: SystemTime,
+        part: Part,
+    ) -> (AttemptRecord, bool) {
+        let random = fastrand::u64(..);
+        let destination = match part {
+            Part::Attempt { failures } => {
+                destination_result(options, claim, &report.outcomes, failures, now, random)
+            }
+            Part::Overdue => DestinationResult::Unknown,
+        };
+        let mut states: Vec<State<'_>> = claim
+            .recipients
+            .iter()
+            .zip(&report.outcomes)
+            .map(|(claimed, outcome)| {
+                let outcome = &outcome.outcome;
+                let result = match part {
+                    Part::Attempt { .. } => {
+                        next_state(options, &claim.message, claimed, outcome, destination, now, random)
+                    }
+                    Part::Overdue => mta_queue::RecipientOutcome::Expired,
+                };
+                State { claimed, outcome, result }
+            })
+            .collect();
+        let mut notifications = Vec::new();
+        let (mut delay_notified, mut complete) = (false, true);
+        for action in [Action::Failed, Action::Delayed] {
+            match self.notification(claim, report, &states, action, options, now) {
+                Ok(None) => {}
+                Ok(Some(notification)) => {
+                    delay_notified |= action == Action::Delayed;
+                    notifications.push(notification);
+                }
+                Err(error) => {
+                    let line = Line::new("notification-failed").with("qid", claim.message.id);
+                    ::log::error!("{}", line.with("error", error));
+                    keep_trying(&mut states, options, now, random);
+                    complete = false;
+                }
+            }
+        }
+        let record = AttemptRecord {
+            at: now,
+            results: states.iter().map(recipient_result).collect(),
+            decision: serde_json::to_string(&report.decision).ok(),
+            destination,
+            delay_notified,
+            notifications,
+        };
+        (record, complete)
+    }
+
+    /// The notification of one kind, where a recipient calls for it.
+    ///
+    /// # Errors
+    /// It is called for and cannot be written: the disk is full.
+    fn notification(
+        &self,
+        claim: &Claim<Route>,
+        report: &AttemptReport,
+        states: &[State<'_>],
+        action: Action,
+        options: &Options,
+        now: SystemTime,
+    ) -> Result<Option<NewMessage>, QueueError> {
+        let message = &claim.message;
+        let about: Vec<RecipientReport> = states
+            .iter()
+            .filter(|s| action_of(s.result, message, options, now) == Some(action))
+            .filter(|s| dsn::wanted(&message.reverse_path, s.claimed.recipient.notify, action))
+            .map(|s| recipient_report(s, report, action, message, options, now))
+            .collect();
+        if about.is_empty() {
+            return Ok(None);
+        }
+        let notification = self.write_notification(message, &about, options, now)?;
+        let line = Line::new("notification").with("qid", message.id).with("action", format!("{action:?}"));
+        ::log::info!("{}", line.with("notification", notification.id));
+        Ok(Some(notification))
+    }
+
+    fn write_notification(
+        &self,
+        message: &Message,
+        about: &[RecipientReport],
+        options: &Options,
+        now: SystemTime,
+    ) -> Result<NewMessage, QueueError> {
+        let id = self.queue.new_id();
+        let to = message.reverse_path.mailbox().cloned();
+        let Some(to) = to else { return Err(QueueError::Invalid("a null reverse-path is not notified")) };
+        let header = self.header(message);
+        let (own_id, queue_id, address) = (id.to_string(), message.id.to_string(), to.to_string());
+        let notification = Notification {
+            hostname: &options.hostname,
+            own_id: &own_id,
+            queue_id: &queue_id,
+            to: &address,
+            arrival: message.received_at,
+            now,
+            envid: message.parameters.envid.as_deref(),
+            header: &header,
+            recipients: about,
+        };
+        let body = if notification.is_eight_bit() { Body::EightBitMime } else { Body::SevenBit };
+        let content = self.content_of(&notification)?;
+        let mut envelope = Envelope::new(mta_smtp::address::ReversePath::Null);
+        envelope.parameters = MailParameters { body, smtputf8: !to.is_ascii(), ..MailParameters::default() };
+        envelope.recipients.push(Recipient::new(to));
+        let origin =
+            Origin { kind: OriginKind::Notification, about: Some(queue_id.clone()), ..Origin::default() };
+        Ok(NewMessage { id, envelope, received_at: now, origin, content })
+    }
+
+    fn content_of(&self, notification: &Notification<'_>) -> Result<Content, QueueError> {
+        let mut text = Vec::new();
+        notification.write(&mut text)?;
+        let mut content = self.queue.content();
+        content.write_all(&text)?;
+        Ok(content.finish()?)
+    }
+
+    /// The message's header section, as far as a notification returns it. Empty where the content cannot be read: the
+    /// notification is worth more than its attachment.
+    fn header(&self, message: &Message) -> Vec<u8> {
+        let mut header = Vec::new();
+        if let Ok(reader) = self.queue.content_reader(message.id) {
+            let bound = dsn::MAX_RETURNED_HEADER_BYTES as u64 + 1;
+            let _ = std::io::Read::read_to_end(&mut std::io::Read::take(reader, bound), &mut header);
+        }
+        header
+    }
+}
+
+/// What becomes of a recipient. The one place that gives up on mail.
+///
+/// A fault of our own site never ends a message: nothing bounces because we were offline.
+fn next_state(
+    options: &Options,
+    message: &Message,
+    claimed: &ClaimedRecipient,
+    outcome: &Outcome,
+    destination: DestinationResult,
+    now: SystemTime,
+    random: u64,
+) -> mta_queue::RecipientOutcome {
+    let is_notification = message.reverse_path.is_null();
+    match outcome.verdict {
+        Verdict::Delivered => mta_queue::RecipientOutcome::Delivered,
+        Verdict::Failed => mta_queue::RecipientOutcome::Failed,
+        Verdict::Deferred
+            if outcome.reach != Reach::Site
+                && options.schedule.is_over(now, message.received_at, is_notification) =>
+        {
+            mta_queue::RecipientOutcome::Expired
+        }
+        Verdict::Deferred => {
+            let failures = claimed.attempts.saturating_add(1);
+            let own =
+                options.schedule.next_attempt(now, message.received_at, is_notification, failures, random);
+            // A destination that failed as a whole has its own back-off; when that ends, all its mail has its turn.
+            let next_attempt_at = match destination {
+                DestinationResult::Failed { not_before, .. } => not_before.min(own),
+                DestinationResult::Works | DestinationResult::Unknown => own,
+            };
+            mta_queue::RecipientOutcome::Deferred { next_attempt_at }
+        }
+    }
+}
+
+/// Those who would be final without their sender being told stay in the queue: a notification that cannot be written
+/// now can be later.
+fn keep_trying(states: &mut [State<'_>], options: &Options, now: SystemTime, random: u64) {
+    use mta_queue::RecipientOutcome::{Deferred, Expired, Failed};
+
+    for state in states {
+        if matches!(state.result, Failed | Expired) {
+            state.result = Deferred { next_attempt_at: now + options.schedule.wait(1, random) };
+        }
+    }
+}
+
+/// A shared next-hop's back-off is not that of the destinations that lead to it now.
+fn for_queue(route: &Route, mut record: AttemptRecord) -> AttemptRecord {
+    if hops::is_shared(route) && matches!(record.destination, DestinationResult::Failed { .. }) {
+        record.destination = DestinationResult::Unknown;
+    }
+    record
+}
+
+/// What the outcomes say of the destination as a whole: it works if anything got through to a mailbox decision there;
+/// it failed if all failed before that.
+fn destination_result(
+    options: &Options,
+    claim: &Claim<Route>,
+    outcomes: &[RecipientOutcome],
+    failures: u32,
+    now: SystemTime,
+    random: u64,
+) -> DestinationResult {
+    let answered =
+        |o: &Outcome| o.verdict == Verdict::Delivered || matches!(o.reach, Reach::Recipient | Reach::Message);
+    if claim.next_hop == Route::Local || outcomes.iter().any(|o| o.outcome.reach == Reach::Site) {
+        return DestinationResult::Unknown;
+    }
+    if outcomes.iter().any(|o| answered(&o.outcome)) {
+        return DestinationResult::Works;
+    }
+    if outcomes.iter().any(|o| o.outcome.verdict == Verdict::Failed) {
+        // Null MX, no such domain: final for these recipients; others to it find out the same way.
+        return DestinationResult::Unknown;
+    }
+    let failures = failures.saturating_add(1);
+    let wait = options.schedule.wait(failures, random);
+    DestinationResult::Failed { failures, not_before: now + wait }
+}
+
+fn recipient_result(settled: &State<'_>) -> RecipientResult {
+    let outcome = settled.outcome;
+    let reply = outcome
+        .reply
+        .as_ref()
+        .map_or_else(|| outcome.text.clone(), |reply| format!("{} {}", reply.code, reply.lines.join(" ")));
+    RecipientResult {
+        key: settled.claimed.key,
+        outcome: settled.result,
+        status: outcome.status,
+        reply,
+        remote: outcome.remote.as_ref().map(|remote| remote.host.clone()),
+    }
+}
+
+/// The kind of notification that a new state may call for.
+fn action_of(
+    state: mta_queue::RecipientOutcome,
+    message: &Message,
+    options: &Options,
+    now: SystemTime,
+) -> Option<Action> {
+    match state {
+        mta_queue::RecipientOutcome::Failed | mta_queue::RecipientOutcome::Expired => Some(Action::Failed),
+        mta_queue::RecipientOutcome::Deferred { .. } => {
+            let is_due = message.delay_notified_at.is_none()
+                && options.schedule.is_delay_notice_due(now, message.received_at);
+            is_due.then_some(Action::Delayed)
+        }
+        mta_queue::RecipientOutcome::Delivered => None,
+    }
+}
+
+fn recipient_report(
+    settled: &State<'_>,
+    report: &AttemptReport,
+    action: Action,
+    message: &Message,
+    options: &Options,
+    now: SystemTime,
+) -> RecipientReport {
+    let outcome = settled.outcome;
+    let mut story = vec![outcome.text.clone()];
+    story.extend(report.decision.story());
+    let is_expired = settled.result == mta_queue::RecipientOutcome::Expired;
+    if is_expired {
+        story.push("This went on until the end of the time that messages may wait here.".into());
+    }
+    let end = options.schedule.end(message.received_at, message.reverse_path.is_null());
+    RecipientReport {
+        final_recipient: settled.claimed.recipient.mailbox.to_string(),
+        original_recipient: settled.claimed.recipient.orcpt.clone(),
+        action,
+        status: outcome.status,
+        remote_reply: outcome.reply.as_ref().map(|reply| format!("{} {}", reply.code, reply.lines.join(" "))),
+        remote_mta: outcome.remote.as_ref().map(|remote| remote.host.clone()),
+        last_attempt: Some(now),
+        will_retry_until: (action == Action::Delayed).then_some(end),
+        story,
+    }
+}
