@@ -182,6 +182,9 @@ impl Connection {
     }
 
     async fn send_content(&mut self) {
+        if self.heard_early().await {
+            return;
+        }
         match self.content.next().await {
             Ok((bytes, last)) => {
                 self.session.handle(Instant::now(), Input::Content { bytes: &bytes, last });
@@ -191,6 +194,21 @@ impl Connection {
                 self.session.handle(Instant::now(), Input::ContentFailed);
             }
         }
+    }
+
+    /// Whether something came before the end of data: a server that refuses early, or went away, is heard before the
+    /// next part is sent. A read that has nothing yet is dropped, which loses nothing.
+    async fn heard_early(&mut self) -> bool {
+        let mut buffer = [0; READ_BYTES];
+        let Some(read) = futures_lite::future::poll_once(self.stream.read(&mut buffer)).await else {
+            return false;
+        };
+        let input = match read {
+            Ok(count @ 1..) => buffer.get(..count).map_or(Input::Eof, Input::Bytes),
+            Ok(0) | Err(_) => Input::Eof,
+        };
+        self.session.handle(Instant::now(), input);
+        true
     }
 }
 

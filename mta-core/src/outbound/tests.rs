@@ -5,12 +5,13 @@ mod lab;
 
 use hickory_proto::rr::RecordType::{A, MX, TLSA};
 use mta_dane::dnssec::Status;
+use mta_smtp::address::Host;
 use mta_smtp::envelope::Body;
 
 use self::lab::{Behaviour, Lab, StartTls, assert_nothing_of_the_message};
 use super::tls_policy::{DestinationRule, TlsRule};
 use super::{Reach, Verdict};
-use crate::routing::RelayTls;
+use crate::routing::{RelayTls, Route};
 
 #[test]
 fn dane_ee_matches_and_the_message_goes_out_whole() {
@@ -305,6 +306,29 @@ fn big_content_streams_and_keeps_its_dots() {
     lab.content(content.clone());
     assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
     assert!(lab.server.received() == content, "content changed on the way");
+}
+
+#[test]
+fn an_early_refusal_ends_the_content() {
+    let mut lab = Lab::dane(Behaviour { refuse_early: true, ..Behaviour::default() });
+    lab.content(b"a line of sixty-four octets, again and again and again and so on\r\n".repeat(100_000));
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Failed, "5.3.4".to_owned())], "{:?}", report.decision.story());
+    assert!(!lab.server.log().contains("\r\n.\r\n"));
+}
+
+#[test]
+fn an_address_literal_is_connected_to_without_dns_rfc7672_2_2() {
+    let mut lab = Lab::unsigned(Behaviour::default());
+    lab.job.route = Route::Mx { next_hop: Host::parse("[127.0.0.1]").unwrap() };
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert!(lab.resolver.asked().is_empty());
+    let story = report.decision.story();
+    assert!(
+        story.iter().any(|sentence| sentence.contains("an address literal; TLS where it works")),
+        "{story:?}"
+    );
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(super) struct Behaviour {
     /// Replies leave one byte at a time.
     pub(super) drip: bool,
     pub(super) implicit: bool,
+    /// Refuses after the first line of content, and reads on.
+    pub(super) refuse_early: bool,
     /// Closes as soon as TLS stands.
     pub(super) close_in_tls: bool,
     /// Command prefix (the empty one is the greeting, `.` the end of data) and what is answered to it.
@@ -240,6 +242,9 @@ impl Talk {
                 }
                 "DATA" => {
                     self.say(stream, "354 go on\r\n").await?;
+                    if self.behaviour.refuse_early {
+                        self.say(stream, "552 5.3.4 too much\r\n<HANG>").await?;
+                    }
                     self.content(stream, buffer).await?;
                     let reply = self.scripted(".").unwrap_or("250 2.0.0 queued as X\r\n");
                     self.say(stream, reply).await?;
