@@ -907,6 +907,7 @@ fn unasked_answers_are_ignored() {
     };
     walk.answer(forged);
     assert_eq!(walk.poll(), Step::Done(result.clone()));
+    assert_eq!((result.addresses.len(), &result.family_error), (2, &None));
     let HostPolicy::Authenticate(demand) = result.policy else { panic!() };
     assert_eq!(demand.records[0].numbers(), (3, 1, 1));
 }

@@ -197,7 +197,7 @@ fn table() -> Vec<Case> {
             }
         }
     }
-    let leaf: [(&str, fn(&mut Spec)); 27] = [
+    let leaf: [(&str, fn(&mut Spec)); 28] = [
         ("other name", |s| s.dns = vec!["elsewhere.example".into()]),
         ("expired", |s| s.not_after = NOW - DAY),
         ("not yet valid", |s| s.not_before = NOW + DAY),
@@ -227,6 +227,7 @@ fn table() -> Vec<Case> {
         ("star in the middle", |s| s.dns = vec!["mx1.*.net".into()]),
         ("upper case", |s| s.dns = vec!["MX1.EXAMPLE.NET".into()]),
         ("broken signature", |s| s.break_signature = true),
+        ("two signature algorithms", |s| s.two_algorithms = true),
     ];
     for (what, change) in leaf {
         let f = family_of(&Spec::ca("root"), &Spec::ca("middle"), &Spec::leaf(HOST).with(change));
@@ -400,6 +401,9 @@ fn shapes() -> Vec<Case> {
     let namesake = Spec::ca("middle").self_signed();
     let alone = Spec::leaf(HOST).with(|s| s.ca = Some(true)).self_signed();
     let root = || vec![f.root.record(2, 1, 1)];
+    let bound =
+        Spec::ca("root").with(|s| s.constraints = Some(dns_constraints(&["example.org"], &[]))).self_signed();
+    let namesake_leaf = Spec::leaf(HOST).with(|s| s.subject = name("root")).signed_by(&bound);
     let root0 = Spec::ca("root").with(|s| s.path_length = Some(0)).self_signed();
     let next = Spec::ca("root").signed_by(&root0);
     let below = Spec::leaf(HOST).signed_by(&next);
@@ -431,6 +435,11 @@ fn shapes() -> Vec<Case> {
         Case::new("self-signed, 2 0 0", vec![alone.record(2, 0, 0)], &[&alone]),
         Case::new("self-signed, 2 1 0", vec![alone.record(2, 1, 0)], &[&alone]),
         Case::new("self-signed, 3 1 1", vec![alone.record(3, 1, 1)], &[&alone]),
+        Case::new(
+            "self-issued leaf under constraints",
+            vec![bound.record(2, 1, 1)],
+            &[&namesake_leaf, &bound],
+        ),
         Case::new("self-issued intermediate", vec![root0.record(2, 1, 1)], &[&below, &next, &root0]),
         Case::new(
             "EE stale, TA good",

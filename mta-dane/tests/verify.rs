@@ -119,7 +119,8 @@ fn h1_never_the_leaf() {
 fn h2_path_rules_below_the_anchor() {
     type Change = fn(&mut Spec);
     let none: Change = |_| {};
-    let cases: [(&str, Change, Change, &str); 16] = [
+    let cases: [(&str, Change, Change, &str); 17] = [
+        ("leaf with two signature algorithms", |s| s.two_algorithms = true, none, "not-issued-by-anchor"),
         ("leaf expired", |s| s.not_after = NOW - 1, none, "expired"),
         ("leaf not yet valid", |s| s.not_before = NOW + 1, none, "not-yet-valid"),
         ("leaf for clients", |s| s.eku = vec![EKU_CLIENT], none, "key-usage"),
@@ -311,6 +312,15 @@ fn h7_constraints_bind_common_names() {
     let f = family_of(&root, &Spec::ca("middle"), &leaf);
     let why = refuses(&[f.root.record(2, 1, 1)], &[&f.leaf, &f.middle, &f.root]);
     assert_eq!(why.code(), "name-constraint");
+}
+
+/// H7, RFC 5280 4.2.1.10: constraints pass over self-issued intermediates, never over the server's certificate.
+#[test]
+fn h7_constraints_bind_a_self_issued_leaf() {
+    let root =
+        Spec::ca("root").with(|s| s.constraints = Some(dns_constraints(&["example.org"], &[]))).self_signed();
+    let leaf = Spec::leaf(HOST).with(|s| s.subject = name("root")).signed_by(&root);
+    assert_eq!(refuses(&[root.record(2, 1, 1)], &[&leaf, &root]).code(), "name-constraint");
 }
 
 /// H8: the anchor's own dates are not checked, and the match says so.

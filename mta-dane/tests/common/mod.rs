@@ -77,6 +77,8 @@ pub struct Spec {
     pub unknown_critical: bool,
     /// Further extensions: OID, critical, value.
     pub more: Vec<(Vec<u8>, bool, Vec<u8>)>,
+    /// States another algorithm inside the signed part than outside.
+    pub two_algorithms: bool,
     /// Changes the signature after it was made.
     pub break_signature: bool,
     serial: u8,
@@ -106,6 +108,7 @@ impl Spec {
             constraints: None,
             unknown_critical: false,
             more: Vec::new(),
+            two_algorithms: false,
             break_signature: false,
             serial: 1,
         }
@@ -148,7 +151,12 @@ impl Spec {
             tbs.extend(tlv(0xa0, &tlv(0x02, &[self.version - 1])));
         }
         tbs.extend(tlv(0x02, &[self.serial]));
-        tbs.extend(&algorithm);
+        if self.two_algorithms {
+            // ecdsa-with-SHA384.
+            tbs.extend(seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03])]));
+        } else {
+            tbs.extend(&algorithm);
+        }
         tbs.extend(issuer);
         tbs.extend(seq(&[&utc(self.not_before), &utc(self.not_after)]));
         tbs.extend(&self.subject);
