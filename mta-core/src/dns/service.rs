@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
+use futures_lite::FutureExt as _;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use mta_dane::dnssec::{Answer, Status};
@@ -428,7 +429,11 @@ impl Shared {
     }
 
     async fn trust_ad(&self, name: Name, rtype: RecordType) -> Arc<Answer> {
-        match self.switch.trust_ad().await {
+        let late = async {
+            Timer::after(self.options.lookup_timeout).await;
+            Err("the self-test has not ended".to_owned())
+        };
+        match self.switch.trust_ad().or(late).await {
             Ok(trust) => trust.lookup(name, rtype).await,
             Err(why) => Arc::new(Answer::error(name, rtype, Status::Unavailable, why)),
         }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use futures_lite::FutureExt as _;
@@ -66,7 +66,18 @@ impl ValidatingResolver {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn shared(&self, name: Name, rtype: RecordType) -> Arc<Answer> {
+    /// The deadline holds for everybody: for who runs the lookup, and for who waits for it.
+    async fn bounded(&self, name: Name, rtype: RecordType) -> Arc<Answer> {
+        let deadline = Instant::now() + self.time;
+        let late = async {
+            Timer::at(deadline).await;
+            let why = format!("no answer within {} s", self.time.as_secs_f32());
+            Arc::new(Answer::error(name.clone(), rtype, Status::Unavailable, why))
+        };
+        self.shared(name.clone(), rtype, deadline).or(late).await
+    }
+
+    async fn shared(&self, name: Name, rtype: RecordType, deadline: Instant) -> Arc<Answer> {
         let key = (name.to_lowercase(), rtype);
         let seat =
             Seat { resolver: self, flight: self.flights().entry(key.clone()).or_default().clone(), key };
@@ -74,21 +85,11 @@ impl ValidatingResolver {
         if let Some(answer) = &*answer {
             return answer.clone();
         }
-        let done = Arc::new(self.alone(name, rtype).await);
+        let budget = Budget::new(self.queries, deadline.saturating_duration_since(Instant::now()));
+        let done = Arc::new(self.try_twice(name, rtype, budget).await);
         *answer = Some(done.clone());
         drop(answer);
         done
-    }
-
-    async fn alone(&self, name: Name, rtype: RecordType) -> Answer {
-        let budget = Budget::new(self.queries, self.time);
-        let deadline = budget.deadline();
-        let late = async {
-            Timer::at(deadline).await;
-            let why = format!("no answer within {} s", self.time.as_secs_f32());
-            Answer::error(name.clone(), rtype, Status::Unavailable, why)
-        };
-        self.try_twice(name.clone(), rtype, budget).or(late).await
     }
 
     /// What is bogus is asked for once more, of other servers first: one of several may hold old signatures. A second
@@ -133,7 +134,7 @@ impl ValidatingResolver {
 
 impl Resolver for ValidatingResolver {
     fn lookup(&self, name: Name, rtype: RecordType) -> LookupFuture<'_> {
-        Box::pin(self.shared(name, rtype))
+        Box::pin(self.bounded(name, rtype))
     }
 
     fn forget(&self, name: &Name, rtype: RecordType) {

@@ -255,4 +255,48 @@ mod tests {
         assert_eq!(ds.answers.len(), 1);
         assert_eq!(ds.queries, [Query::query(name("child.example."), RecordType::DS)]);
     }
+
+    /// A response with something of everything, in wire form.
+    fn sample() -> Vec<u8> {
+        let mut m = response(false, ResponseCode::NoError);
+        m.add_query(Query::query(name("www.child.example."), RecordType::A));
+        m.add_answer(record("www.child.example.", RecordType::CNAME, "other.example."));
+        m.add_authority(record("child.example.", RecordType::NS, "ns1.child.example."));
+        m.add_authority(record("example.", RecordType::SOA, SOA));
+        m.add_additional(record("ns1.child.example.", RecordType::A, "192.0.2.1"));
+        m.to_vec().unwrap()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+        #[test]
+        fn whatever_comes_stays_within_the_zone(
+            changes in proptest::collection::vec((proptest::prelude::any::<u16>(), proptest::prelude::any::<u8>()), 0..12),
+            cut in 0usize..400,
+        ) {
+            let mut bytes = sample();
+            bytes.truncate(cut.max(12));
+            let length = bytes.len();
+            for (at, value) in changes {
+                if let Some(byte) = bytes.get_mut(usize::from(at) % length) {
+                    *byte = value;
+                }
+            }
+            let Ok(message) = Message::from_vec(&bytes) else { return Ok(()) };
+            let zone = name("example.");
+            let asked = question("www.child.example.", RecordType::A);
+            match meaning(message, &zone, &asked) {
+                Meaning::Answer(m) => {
+                    proptest::prop_assert!(m.answers.iter().chain(&m.authorities).all(|r| zone.zone_of(&r.name)));
+                    proptest::prop_assert!(m.additionals.is_empty());
+                }
+                Meaning::Referral(r) => {
+                    proptest::prop_assert!(zone.zone_of(&r.zone) && r.zone != zone && r.zone.zone_of(&asked.name));
+                    let foreign = r.servers.iter().find(|s| !zone.zone_of(&s.name));
+                    proptest::prop_assert!(foreign.is_none_or(|s| s.addresses.is_empty()));
+                }
+                Meaning::Lame(_) => {}
+            }
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! Options that cannot work, waiting for the first self-test, and watching the transport.
 
-use futures_lite::FutureExt as _;
 use hickory_proto::op::{MessageType, OpCode, Query};
 
 use super::*;
@@ -74,6 +73,16 @@ fn lookups_wait_for_the_first_self_test() {
         service.self_test().await;
         assert_eq!(lookup.await.status, Status::Unavailable);
     });
+}
+
+#[test]
+fn a_lookup_ends_even_where_nobody_runs_the_self_test() {
+    for mode in [Mode::Auto, Mode::TrustAd] {
+        let lookup_timeout = Duration::from_millis(50);
+        let service = service(Options { mode, lookup_timeout, ..nobody() }).unwrap();
+        let answer = smol::block_on(service.lookup(name("www.example."), RecordType::A));
+        assert_eq!(answer.status, Status::Unavailable);
+    }
 }
 
 #[test]

@@ -110,6 +110,19 @@ fn the_deadline_holds_where_the_transport_does_not_come_back() {
 }
 
 #[test]
+fn the_deadline_holds_for_who_waits_for_another() {
+    let (resolver, _, _open) = resolver(false, Duration::from_millis(80));
+    smol::block_on(async {
+        let mut first = resolver.lookup(name("www.example."), RecordType::A);
+        let second = resolver.lookup(name("www.example."), RecordType::A);
+        assert!(futures_lite::future::poll_once(&mut first).await.is_none());
+        // The first is never polled again, and holds the flight.
+        assert_eq!(second.await.status, Status::Unavailable);
+        drop(first);
+    });
+}
+
+#[test]
 fn the_explanation_of_an_error_reaches_the_reason() {
     let (resolver, _, open) = resolver(true, LONG);
     drop(open);
