@@ -73,6 +73,16 @@ impl Identity {
         self.chain.iter().map(|certificate| certificate.der.clone()).collect()
     }
 
+    /// The chain as a PEM file.
+    pub fn chain_pem(&self) -> String {
+        self.chain.iter().map(|certificate| pem("CERTIFICATE", &certificate.der)).collect()
+    }
+
+    /// The key as a PEM file.
+    pub fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.key)
+    }
+
     /// The key as rustls takes it.
     pub fn rustls_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
@@ -136,6 +146,18 @@ impl Ca {
     fn chain(&self) -> Vec<Certificate> {
         std::iter::once(&self.certificate).chain(&self.above).cloned().collect()
     }
+}
+
+/// Bytes in PEM (RFC 7468).
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = encoded
+        .as_bytes()
+        .chunks(64)
+        .map(|chunk| std::str::from_utf8(chunk).expect("base64 is ASCII"))
+        .collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn new_key() -> KeyPair {

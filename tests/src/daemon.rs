@@ -79,6 +79,8 @@ pub struct Daemon {
     log: Arc<Log>,
     notify: UnixDatagram,
     child: Option<Child>,
+    /// Reads the daemon's standard error until its end.
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -106,6 +108,7 @@ impl Daemon {
             log: Arc::default(),
             notify,
             child: None,
+            reader: None,
         };
         daemon.write_settings()?;
         daemon.launch()?;
@@ -147,13 +150,13 @@ impl Daemon {
             .spawn()?;
         let stderr = child.stderr.take().expect("a pipe");
         let log = Arc::clone(&self.log);
-        std::thread::spawn(move || {
+        self.reader = Some(std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 log.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 log.grown.notify_all();
             }
-        });
+        }));
         self.child = Some(child);
         self.wait_ready()
     }
@@ -165,6 +168,7 @@ impl Daemon {
                 && let Some(status) = child.try_wait()?
             {
                 self.child = None;
+                self.read_to_end();
                 return Err(io::Error::other(format!("the daemon ended ({status}):\n{}", self.last_words())));
             }
             let ready = self.notified().is_some_and(|text| text.contains("READY=1"));
@@ -173,6 +177,13 @@ impl Daemon {
             }
         }
         Err(io::Error::other(format!("the daemon did not get ready:\n{}", self.last_words())))
+    }
+
+    /// Waits until all that a daemon that has ended said is in the log.
+    fn read_to_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            drop(reader.join());
+        }
     }
 
     /// The next message to the service manager, within a moment.
@@ -226,6 +237,7 @@ impl Daemon {
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {
+                self.read_to_end();
                 return Ok(status);
             }
             std::thread::sleep(NOTIFY_POLL);
@@ -240,6 +252,7 @@ impl Daemon {
         if let Some(mut child) = self.child.take() {
             drop(child.kill());
             drop(child.wait());
+            self.read_to_end();
         }
     }
 

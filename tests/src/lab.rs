@@ -122,6 +122,11 @@ impl Plan {
         address
     }
 
+    /// The address of an MX host of the plan.
+    pub fn address_of(&self, host: &str) -> Ipv4Addr {
+        self.hosts[host].0
+    }
+
     /// Adds a domain in a zone of its own with the MX host `mx.DOMAIN` and these TLSA records.
     pub fn site(&mut self, domain: &str, behaviour: Option<Behaviour>, tlsa: &[TLSA]) {
         self.site_with(domain, behaviour, tlsa, |zone| zone);

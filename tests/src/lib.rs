@@ -8,6 +8,7 @@
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
 //! - [`unbound`]: an independent validator, where it is installed.
 //! - [`show`]: the show for a newcomer.
+//! - [`peers`]: real software: Postfix, nsd, unbound.
 //! - [`cargo`]: what cargo says of the workspace.
 //! - [`bench`]: this server and Postfix side by side.
 //!
@@ -23,6 +24,7 @@ pub mod dns;
 pub mod lab;
 pub mod mx;
 pub mod netns;
+pub mod peers;
 pub mod show;
 pub mod sign;
 pub mod unbound;
