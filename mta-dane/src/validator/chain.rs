@@ -139,7 +139,7 @@ impl Lookup {
             if verified.wildcard.is_some() {
                 return Err(Stop::Bogus(format!("the DS records of {here} are expanded from a wildcard")));
             }
-            let ds = ds_records(&set, self.validator.limits());
+            let ds = ds_records(&set);
             return Ok((Cut::Secure(Arc::new(ds)), verified.ttl));
         }
         if let Some(ttl) = self.alias_at(here, reply, zone)? {
@@ -182,7 +182,7 @@ impl Lookup {
         if let Some(keys) = self.known_keys(zone) {
             return Ok(Zone::Secure(keys));
         }
-        let usable = usable_ds(ds);
+        let usable = usable_ds(ds, self.validator.limits());
         if usable.is_empty() {
             let how: Arc<str> = format!(
                 "{zone} is signed, but only with algorithms or digests that are not supported here ({}): it counts as \
@@ -318,20 +318,19 @@ pub(super) fn zone_text(zone: &Name) -> String {
     if zone.is_root() { "the root zone".into() } else { format!("the zone {zone}") }
 }
 
-fn ds_records(set: &RrSet<'_>, limits: &Limits) -> Vec<DS> {
+fn ds_records(set: &RrSet<'_>) -> Vec<DS> {
     set.records
         .iter()
         .filter_map(|record| match &record.data {
             RData::DNSSEC(DNSSECRData::DS(ds)) => Some(ds.clone()),
             _ => None,
         })
-        .take(limits.ds_per_delegation)
         .collect()
 }
 
 /// The DS records that can vouch for a key here. One with a SHA-1 digest counts only where there is no better one for
 /// a supported algorithm (RFC 4509 3).
-fn usable_ds(ds: &[DS]) -> Vec<&DS> {
+fn usable_ds<'d>(ds: &'d [DS], limits: &Limits) -> Vec<&'d DS> {
     let mut usable: Vec<&DS> = ds
         .iter()
         .filter(|ds| signature::supported(ds.algorithm()) && ds.digest_type().is_supported())
@@ -339,6 +338,8 @@ fn usable_ds(ds: &[DS]) -> Vec<&DS> {
     if usable.iter().any(|ds| ds.digest_type() != DigestType::SHA1) {
         usable.retain(|ds| ds.digest_type() != DigestType::SHA1);
     }
+    // Cut only now: whether a zone is insecure is decided by all of its DS records.
+    usable.truncate(limits.ds_per_delegation);
     usable
 }
 

@@ -1,6 +1,9 @@
 //! An upstream that lies. Whatever it does, the verdict is the true one, bogus or unavailable.
 
-use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC};
+use std::sync::Arc;
+
+use hickory_proto::dnssec::Nsec3HashAlgorithm;
+use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::RecordType::{self, A, DNSKEY, DS, MX, SOA, TLSA};
 use hickory_proto::rr::rdata::{CNAME, NS};
@@ -403,5 +406,111 @@ fn a_resolver_that_strips_everything_is_bogus_for_signed_and_unsigned_zones() {
         });
         assert_bogus(&answer, name);
         assert_eq!(answer.kind, Kind::NoData);
+    }
+}
+
+/// A record set with a signature by a key under the name of a signer, whoever owns the key.
+fn signed_as(signer: &str, key: &Arc<Key>, set: &[Record]) -> Vec<Record> {
+    let mut zone = Zone::unsigned(signer);
+    zone.keys.push(Arc::clone(key));
+    let mut records = set.to_vec();
+    records.push(zone.sign_by(key, set, NOW - 100, NOW + 100));
+    records
+}
+
+fn nsec(owner: &str, next: &str, types: &[RecordType]) -> Vec<Record> {
+    vec![unsigned(owner, RData::DNSSEC(DNSSECRData::NSEC(NSEC::new(n(next), types.iter().copied()))))]
+}
+
+/// One NSEC3 record below a zone that covers every hash but its own.
+fn nsec3(zone: &str, opt_out: bool) -> Vec<Record> {
+    let data = NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, 1, b"s".to_vec(), vec![0; 20], [A]);
+    vec![unsigned(&format!("{}.{zone}", "0".repeat(32)), RData::DNSSEC(DNSSECRData::NSEC3(data)))]
+}
+
+#[test]
+fn keys_of_other_zones_vouch_for_nothing() {
+    // The attacker owns a signed sibling and a signed child of the zone, and signs what it likes, under any name.
+    both(|world| {
+        let child = &world.zones[&n("sub.example.test.")].keys[0];
+        let island = &world.zones[&n("island.evil.test.")].keys[0];
+        let signers = [
+            "sub.example.test.",
+            "island.evil.test.",
+            "evil.test.",
+            "mail.example.test.",
+            TARGET,
+            "example.test.",
+            "test.",
+            ".",
+        ];
+        for (signer, key) in signers.iter().flat_map(|signer| [(signer, child), (signer, island)]) {
+            let sign = |set: &[Record]| signed_as(signer, key, set);
+            let what = format!("signer {signer}, key {}", key.tag());
+            let data = sign(
+                &answers(world, "_25._tcp.mail.evil.test.", TLSA)
+                    .iter()
+                    .map(|r| renamed(r, TARGET))
+                    .collect::<Vec<_>>(),
+            );
+            let forgery = response(TARGET, TLSA, ResponseCode::NoError, data, vec![]);
+            assert_bogus(&forged(world, TARGET, TLSA, &forgery), &what);
+            let alias = sign(&[unsigned(TARGET, RData::CNAME(CNAME(n("_25._tcp.mail.evil.test."))))]);
+            let forgery = response(TARGET, TLSA, ResponseCode::NoError, alias, vec![]);
+            assert_bogus(&forged(world, TARGET, TLSA, &forgery), &what);
+            let denials = [
+                nsec(TARGET, "z.example.test.", &[A]),
+                nsec("example.test.", "example.test.", &[RecordType::NS, SOA]),
+                nsec("test.", "test.", &[RecordType::NS, SOA]),
+                nsec3("example.test.", true),
+                nsec3("sub.example.test.", true),
+            ];
+            for denial in denials {
+                let forgery = response(TARGET, TLSA, ResponseCode::NXDomain, vec![], sign(&denial));
+                assert_bogus(&forged(world, TARGET, TLSA, &forgery), &what);
+            }
+            let no_ds = [
+                nsec("example.test.", "z.test.", &[RecordType::NS]),
+                nsec3("test.", true),
+                nsec3("example.test.", true),
+            ];
+            for denial in no_ds {
+                let at = n("example.test.");
+                let forgery = response("example.test.", DS, ResponseCode::NoError, vec![], sign(&denial));
+                assert_bogus(&forged_at(world, TARGET, TLSA, &at, DS, &forgery), &what);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_child_cannot_slip_its_key_into_the_parent() {
+    both(|world| {
+        // The DNSKEY response for the zone holds the attacker's key beside the true ones, signed by the attacker's.
+        let child = &world.zones[&n("sub.example.test.")].keys[0];
+        let at = n("example.test.");
+        let mut keys: Vec<Record> =
+            answers(world, "example.test.", DNSKEY).into_iter().filter(|r| rrsig_of(r).is_none()).collect();
+        keys.push(unsigned("example.test.", RData::DNSSEC(DNSSECRData::DNSKEY(child.dnskey.clone()))));
+        let forgery = response(
+            "example.test.",
+            DNSKEY,
+            ResponseCode::NoError,
+            signed_as("example.test.", child, &keys),
+            vec![],
+        );
+        assert_bogus(&forged_at(world, TARGET, TLSA, &at, DNSKEY, &forgery), "added key");
+    });
+}
+
+#[test]
+fn a_wildcard_proof_does_not_stand_for_another_name() {
+    // `*.wild NSEC`, expanded to a name: as a record of that name it would deny everything there, or a delegation.
+    let world = world(false);
+    let wild: Vec<Record> = world.zones[&n("example.test.")].nsec_for(&n("*.wild.example.test."), &world);
+    for (name, rtype) in [("exact.wild.example.test.", A), ("b.deep.wild.example.test.", A)] {
+        let expanded = wild.iter().map(|r| renamed(r, name)).collect();
+        let forgery = response(name, rtype, ResponseCode::NoError, vec![], expanded);
+        assert_bogus(&forged(&world, name, rtype, &forgery), name);
     }
 }
