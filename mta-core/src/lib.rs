@@ -1,9 +1,46 @@
-//! The runtime: the only crate that knows sockets, DNS, TLS streams, time and users.
+//! The runtime of the mail server: the only crate that knows sockets, DNS, TLS streams, time and users.
+//!
+//! This page is the architecture. What a user sees is in the README, what each option does in `mta.toml(5)`.
+//!
+//! # The crates
+//!
+//! ```text
+//! mta-cli ──> mta-core ──> mta-dane    DANE policy, certificate judge, DNSSEC validator: no I/O, no clock
+//!    │           ├───────> mta-queue   the only crate that knows SQL; blocking
+//!    │           └───────> mta-smtp    grammar and both session state machines: no I/O, no clock
+//!    └──> mta-queue                    reading the queue while the daemon is down
+//! tests ──> all                        the laboratory: a private Internet for the whole server
+//! ```
+//!
+//! Every state machine has one shape: `handle(now, input)` takes what happened, `poll()` says what to do next until it
+//! says wait. Policy never runs inside a machine: it asks, the driver here answers. So a machine can be tested with any
+//! split of its input and any clock, without a socket.
+//!
+//! # The life of a message
+//!
+//! In: [`net`] accepts a connection; [`inbound`] drives `mta_smtp::server` over it, answers its questions (who may send
+//! to whom, from [`account`] and the configured networks), streams the content into the queue's writer behind a
+//! `Received` line, and says `250` only after the queue's commit was synced.
+//!
+//! Out: [`outbound::scheduler`] claims the due recipients of a destination; [`routing`] says where they go. Mail for
+//! our own domains goes to [`delivery`]. Everything else goes to [`outbound::attempt`]: `mta_dane::discovery` asks
+//! [`dns`], [`outbound::tls_policy`] joins what DNS demands with the administrator's rules, the connection is made and
+//! verified, the content streamed. One typed outcome per recipient and one decision record come back; the queue stores
+//! both, with the next attempt or the notification ([`report::dsn`]), in one transaction.
+//!
+//! # What is promised
+//!
+//! * `250` means: on stable storage. A kill at any instant loses nothing that was acknowledged.
+//! * A failed DANE check is never sent past. The one place that decides is [`outbound::tls_policy`]; an error in DNS is
+//!   an error there, never "no DANE".
+//! * Every attempt leaves its decision record; log line, `queue show` and notification tell the same story from it.
+//! * A panic in one session or one attempt ends that one alone.
 
 pub mod account;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod delivery;
 pub mod dns;
 pub mod inbound;

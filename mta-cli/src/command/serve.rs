@@ -7,6 +7,5 @@ use crate::exit::Exit;
 
 pub(super) fn run(file: Option<&Path>) -> Ended {
     let (config, path) = load(file)?;
-    let _ = (config, path);
-    Err(crate::client::Problem::new(Exit::INTERNAL, "serve: not in this build yet"))
+    Ok(Exit(mta_core::daemon::run(config, path)))
 }

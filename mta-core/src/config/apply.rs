@@ -8,6 +8,7 @@ use mta_smtp::address::{Domain, Mailbox};
 
 use super::{Config, DaneMode, Destination, DnsMode, Relay, RelayTls};
 use crate::account::{Accounts, LocalDomain};
+use crate::outbound::scheduler;
 use crate::outbound::tls_policy::{DestinationRule, TlsRule};
 use crate::routing::table::RoutingTable;
 use crate::routing::{self, RelayAuth, RelayHost};
@@ -158,6 +159,22 @@ impl Config {
             tls: routing::RelayTls::Opportunistic,
             auth: None,
         })
+    }
+
+    /// When deliveries are tried, and how many at once.
+    pub fn scheduler_options(&self) -> scheduler::Options {
+        scheduler::Options {
+            deliveries: self.outbound.max_deliveries as usize,
+            deliveries_per_next_hop: self.outbound.max_deliveries_per_destination as usize,
+            schedule: scheduler::Schedule {
+                waits: self.queue.retry.clone(),
+                lifetime: self.queue.lifetime,
+                notification_lifetime: self.queue.notification_lifetime,
+                delay_notice: self.queue.delay_notice,
+                ..scheduler::Schedule::default()
+            },
+            hostname: self.effective_hostname().to_string(),
+        }
     }
 
     /// The options of the queue.

@@ -3,13 +3,19 @@
 //! What it does: asks [`Accounts`] where a recipient lies, delivers there, and turns every result into an [`Outcome`].
 //! What it does not: it does not decide when to try again, and it never runs on the executor (all of it blocks).
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use mta_smtp::address::ReversePath;
 use mta_smtp::envelope::Recipient;
 use mta_smtp::reply::EnhancedStatus;
 
 use super::maildir::{self, Item, MaildirError};
 use crate::account::{self, Accounts};
-use crate::outbound::{ContentSource, Outcome, Reach, RecipientOutcome, Verdict};
+use crate::log::Line;
+use crate::outbound::{
+    AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict,
+};
 
 /// One message to deliver here.
 pub struct LocalJob<'a> {
@@ -23,6 +29,49 @@ pub struct LocalJob<'a> {
     pub recipients: &'a [Recipient],
     /// The content.
     pub content: &'a dyn ContentSource,
+}
+
+/// Delivers a job of the scheduler on a thread that may block, and writes one log line for each recipient.
+pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> AttemptReport {
+    let started = Instant::now();
+    let (job, outcomes) = smol::unblock(move || {
+        let local = LocalJob {
+            queue_id: &job.queue_id,
+            reverse_path: &job.reverse_path,
+            accepted_at_unix: job.accepted_at_unix,
+            recipients: &job.recipients,
+            content: &*job.content,
+        };
+        let outcomes = deliver(&accounts, &hostname, &local);
+        (job, outcomes)
+    })
+    .await;
+    for outcome in &outcomes {
+        ::log::info!("{}", log_line(&job, outcome));
+    }
+    let decision = Decision {
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        route: job.route.to_string(),
+        destination: job.destination,
+        result: outcomes.iter().map(|o| o.outcome.text.clone()).collect::<Vec<_>>().join("; "),
+        ..Decision::default()
+    };
+    AttemptReport { outcomes, decision }
+}
+
+fn log_line(job: &Job, outcome: &RecipientOutcome) -> Line {
+    let status = match outcome.outcome.verdict {
+        Verdict::Delivered => "delivered",
+        Verdict::Deferred => "deferred",
+        Verdict::Failed => "failed",
+    };
+    Line::new("local")
+        .with("qid", &job.queue_id)
+        .with("mailfrom", &job.reverse_path)
+        .with("rcpt", &outcome.recipient.mailbox)
+        .with("status", status)
+        .with("dsn", outcome.outcome.status)
+        .with("reason", &outcome.outcome.text)
 }
 
 /// Delivers to each recipient in turn. Blocking.

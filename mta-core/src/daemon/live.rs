@@ -1,0 +1,271 @@
+//! The daemon while it runs: its tasks, its signals, what a reload changes, and the order in which it stops.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_signal::{Signal, Signals};
+use futures_lite::StreamExt;
+use mta_queue::Queue;
+
+use super::start::{self, Prepared, Tls};
+use super::{CONFIGURATION, INTERNAL, StartError};
+use crate::clock::SystemClock;
+use crate::config::{Applied, Config};
+use crate::control::{self, Daemon, QueueOperations, StatusView};
+use crate::delivery::local;
+use crate::dns;
+use crate::inbound;
+use crate::log::Line;
+use crate::outbound::scheduler::{Deliver, Delivery, Scheduler};
+use crate::outbound::{self, Job};
+use crate::routing::Route;
+use crate::stop::stop;
+use crate::tls::client::Client;
+
+/// How long open sessions and deliveries may go on after the signal to stop. Below the 90 s that service managers give.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs everything until SIGTERM or SIGINT.
+pub(super) fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> Result<(), StartError> {
+    let dns = dns::Service::new(config.dns_options(), SystemClock::shared())
+        .map_err(|error| StartError::new(CONFIGURATION, error))?;
+    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
+        .map_err(|error| StartError::new(INTERNAL, format!("signals: {error}")))?;
+    let Prepared { listeners, control, access, tls, queue } = prepared;
+    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), path, &listeners));
+    let scheduler =
+        Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), config.scheduler_options());
+    let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
+    let operations = QueueOperations::live(queue.clone(), status(&shared, &inbound, &scheduler));
+    let parts = Parts { shared, scheduler, inbound };
+
+    let (stopper, stopping) = stop();
+    let tasks = (
+        smol::spawn(async move { dns.run().await }),
+        smol::spawn(Arc::clone(&parts.scheduler).run(stopping.clone(), GRACE)),
+        smol::spawn(Arc::clone(&parts.inbound).run(listeners, stopping, GRACE)),
+        smol::spawn(control::serve(control, access, Arc::new(operations))),
+    );
+    smol::block_on(async {
+        parts.ready();
+        parts.signals(signals).await;
+        notify(&[sd_notify::NotifyState::Stopping]);
+        ::log::info!("{}", Line::new("stopping"));
+        stopper.fire();
+        let (dns, scheduler, inbound, control) = tasks;
+        inbound.await;
+        scheduler.await;
+        control.cancel().await;
+        dns.cancel().await;
+        close(queue).await;
+    });
+    ::log::info!("{}", Line::new("stopped"));
+    Ok(())
+}
+
+/// The writer finishes what it was given.
+async fn close(queue: Queue) {
+    smol::unblock(move || queue.close()).await;
+}
+
+/// What a reload reaches.
+struct Parts {
+    shared: Arc<Shared>,
+    scheduler: Arc<Scheduler>,
+    inbound: Arc<inbound::Server>,
+}
+
+impl Parts {
+    /// Says that the server is ready, and the record that makes it trustworthy to others.
+    fn ready(&self) {
+        let live = self.shared.live();
+        let line = Line::new("ready").with("version", env!("CARGO_PKG_VERSION")).with("host", &live.hostname);
+        ::log::info!("{}", line.with("listen", self.shared.listen.join(",")));
+        let publish = format!("_25._tcp.{}. IN TLSA {}", live.hostname, live.tlsa);
+        ::log::info!("{}", Line::new("tlsa").with("publish", publish));
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// Handles signals until one says stop.
+    async fn signals(&self, mut signals: Signals) {
+        while let Some(signal) = signals.next().await {
+            match signal {
+                Ok(Signal::Hup) => {
+                    notify(&[sd_notify::NotifyState::Reloading]);
+                    self.reload();
+                    notify(&[sd_notify::NotifyState::Ready]);
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Reads the configuration again. All of it takes effect, or none of it and the log says why.
+    fn reload(&self) {
+        match self.try_reload() {
+            Ok(()) => ::log::info!("{}", Line::new("reloaded")),
+            Err(reason) => {
+                let line = Line::new("reload-failed").with("reason", reason);
+                ::log::error!("{}", line.with("effect", "the configuration in force stays"));
+            }
+        }
+    }
+
+    fn try_reload(&self) -> Result<(), String> {
+        let path = self.shared.path.as_ref().ok_or("there is no configuration file: nothing to read")?;
+        let config = Config::load(path).map_err(|errors| errors.to_string())?;
+        let identity = start::configured_identity(&config).map_err(|error| error.text)?;
+        let tls = start::tls(&config, identity).map_err(|error| error.text)?;
+        self.shared.warn_of_restart(&config);
+        self.inbound.reload(self.shared.inbound_settings(&config, &tls));
+        self.shared.apply(&config, &tls);
+        self.scheduler.reload(config.scheduler_options());
+        crate::log::init(config.log.target, config.log.level)
+    }
+}
+
+/// What all tasks share, and what a reload changes of it.
+struct Shared {
+    dns: dns::Service,
+    tls_client: Arc<Client>,
+    path: Option<PathBuf>,
+    listen: Vec<String>,
+    started_at: SystemTime,
+    /// The configuration at start, for the keys that only a restart changes.
+    at_start: Config,
+    live: Mutex<Arc<Live>>,
+}
+
+/// What is in force now.
+struct Live {
+    applied: Applied,
+    hostname: String,
+    tlsa: String,
+}
+
+impl Live {
+    fn new(config: &Config, tls: &Tls) -> Arc<Self> {
+        Arc::new(Self {
+            applied: Applied::new(config),
+            hostname: config.effective_hostname().to_string(),
+            tlsa: tls.tlsa.clone(),
+        })
+    }
+}
+
+impl Shared {
+    fn new(
+        config: &Config,
+        tls: Tls,
+        dns: dns::Service,
+        path: Option<PathBuf>,
+        listeners: &[crate::net::Listener],
+    ) -> Self {
+        Self {
+            dns,
+            tls_client: Arc::new(Client::default()),
+            path,
+            listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
+            started_at: SystemTime::now(),
+            at_start: config.clone(),
+            live: Mutex::new(Live::new(config, &tls)),
+        }
+    }
+
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn apply(&self, config: &Config, tls: &Tls) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, tls);
+    }
+
+    fn inbound_settings(&self, config: &Config, tls: &Tls) -> Arc<inbound::Settings> {
+        let accounts = Arc::new(config.accounts());
+        inbound::Settings::new(config.inbound_options(), accounts, Some(Arc::clone(&tls.server)))
+    }
+
+    /// Names the keys that were changed and that only a restart changes.
+    fn warn_of_restart(&self, config: &Config) {
+        let start = &self.at_start;
+        let changed = [
+            ("smtp.listen", config.smtp.listen != start.smtp.listen),
+            ("state_dir", config.state_dir != start.state_dir),
+            ("runtime_dir", config.runtime_dir != start.runtime_dir),
+            ("user", config.user != start.user),
+            ("admin_group", config.admin_group != start.admin_group),
+            ("dns", config.dns != start.dns),
+            ("queue.min_free_space", config.queue.min_free_space != start.queue.min_free_space),
+            ("queue.history", config.queue.history != start.queue.history),
+        ];
+        for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+            ::log::warn!("{}", Line::new("reload").with("key", key).with("effect", "needs a restart"));
+        }
+    }
+}
+
+/// The scheduler's hands: our own domains here, everything else by SMTP.
+struct Deliverer(Arc<Shared>);
+
+impl Deliver for Deliverer {
+    fn route(&self, destination: &str) -> Route {
+        let live = self.0.live();
+        match mta_smtp::address::Host::parse(destination) {
+            Ok(host) => live.applied.routing.route(&live.applied.accounts, &host),
+            // A destination is made of a parsed address, so this is a damaged row: local delivery refuses it.
+            Err(_) => Route::Local,
+        }
+    }
+
+    fn deliver(&self, job: Job) -> Delivery {
+        let live = self.0.live();
+        if job.route == Route::Local {
+            return Box::pin(local::attempt(Arc::clone(&live.applied.accounts), live.hostname.clone(), job));
+        }
+        let context = outbound::Context {
+            resolver: Arc::new(self.0.dns.clone()),
+            options: Arc::clone(&live.applied.outbound),
+            tls: Arc::clone(&self.0.tls_client),
+        };
+        Box::pin(async move { outbound::attempt(&context, &job).await })
+    }
+}
+
+/// What `mta-cli status` is answered.
+fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<Scheduler>) -> Daemon {
+    let (shared, inbound, scheduler) = (Arc::clone(shared), Arc::clone(inbound), Arc::clone(scheduler));
+    let wake = Arc::clone(&scheduler);
+    Daemon {
+        status: Box::new(move || {
+            let live = shared.live();
+            let report = shared.dns.report();
+            StatusView {
+                pid: Some(std::process::id()),
+                started_at: Some(control::rfc3339(shared.started_at)),
+                config: shared.path.as_ref().map(|path| path.display().to_string()),
+                hostname: live.hostname.clone(),
+                listen: shared.listen.clone(),
+                sessions: inbound.open_sessions() as u64,
+                deliveries: scheduler.deliveries() as u64,
+                dns: report.reason.clone(),
+                tlsa: Some(format!("_25._tcp.{}. IN TLSA {}", live.hostname, live.tlsa)),
+                alerts: shared
+                    .dns
+                    .is_site_fault()
+                    .then(|| format!("no mail leaves: {}", report.reason))
+                    .into_iter()
+                    .collect(),
+                ..StatusView::default()
+            }
+        }),
+        wake: Box::new(move || wake.notify()),
+    }
+}
+
+/// Tells systemd, where it listens. Nothing depends on it.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        ::log::debug!("{}", Line::new("sd-notify").with("error", error));
+    }
+}
