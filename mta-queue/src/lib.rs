@@ -64,6 +64,8 @@ pub mod store;
 mod accept;
 mod change;
 mod destination;
+#[cfg(test)]
+mod faults;
 mod rows;
 mod schema;
 mod time;

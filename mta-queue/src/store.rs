@@ -372,7 +372,7 @@ impl Queue {
     }
 
     /// Hands an operation to the writer, or tells it that there is none.
-    fn send(&self, operation: Box<dyn Operation>) {
+    pub(crate) fn send(&self, operation: Box<dyn Operation>) {
         let sender = self.inner.to_writer.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = match sender.as_ref() {
             Some(sender) => sender.send(Message::Operation(operation)).err().map(|refused| refused.0),
