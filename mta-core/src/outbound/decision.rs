@@ -111,6 +111,9 @@ pub struct HostRecord {
     /// Why the host was not connected to at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// The TLSRPT result type of that, where it is one of security (RFC 8460 4.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_type: Option<String>,
     /// The connections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tries: Vec<TryRecord>,
@@ -153,6 +156,9 @@ pub struct TryRecord {
     pub replies: Vec<ReplyRecord>,
     /// What this connection came to, in words.
     pub result: String,
+    /// The TLSRPT result type, where TLS or the proof of identity failed (RFC 8460 4.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_type: Option<String>,
     /// How long it was used, in milliseconds.
     pub elapsed_ms: u64,
 }

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use hickory_proto::rr::RecordType;
 use mta_dane::discovery::{self, HostDiscovery, HostResult, MxHost, MxList, tlsa_owner};
-use mta_dane::failure::HostFault;
+use mta_dane::failure::{HostFault, ResultType};
 use mta_dane::reference::text;
 use mta_smtp::client::{
-    Decided, Failure, Session, Settings, StartTlsResult, Step, TlsUse, Transaction, TransactionReport,
+    Cause, Decided, Failure, Session, Settings, StartTlsResult, Step, TlsUse, Transaction, TransactionReport,
 };
 use mta_smtp::reply::EnhancedStatus;
 use mta_smtp::sasl::Credentials;
@@ -64,7 +64,9 @@ impl Run<'_> {
             Ok(found) => found,
             Err(fault) => {
                 let skipped = Some(fault.to_string());
-                self.decision.hosts.push(HostRecord { host: name, skipped, ..HostRecord::default() });
+                let result_type = fault.result_type().map(|kind| kind.to_string());
+                let record = HostRecord { host: name, skipped, result_type, ..HostRecord::default() };
+                self.decision.hosts.push(record);
                 return self.refused(&Refusal::Dns(fault), &remote);
             }
         };
@@ -389,7 +391,7 @@ impl Run<'_> {
             // The server may have taken the message: to give it to another host now would make it two. The same after
             // content was sent in vain: once is enough for one attempt.
             Decided::Broken(Failure { step: Step::Content | Step::EndOfData, .. }) => Flow::Stop,
-            Decided::Broken(Failure { cause: mta_smtp::client::Cause::ContentFailed, .. }) => Flow::Stop,
+            Decided::Broken(Failure { cause: Cause::ContentFailed, .. }) => Flow::Stop,
             _ => Flow::NextHost,
         }
     }
@@ -397,6 +399,10 @@ impl Run<'_> {
     /// A session that failed before any transaction.
     fn failed(&mut self, failure: &Failure, connection: &Connection, target: &Target<'_>) -> Ended {
         let encrypted = tls_is_on(connection.session());
+        let no_starttls = matches!(failure.cause, Cause::StartTlsNotOffered | Cause::Refused(_));
+        if failure.step == Step::StartTls && no_starttls {
+            self.try_record().result_type = Some(ResultType::StarttlsNotSupported.to_string());
+        }
         let trusted = encrypted || !target.requirement.is_tls_mandatory();
         let outcome = outcome::of_failure(failure, trusted).at(&target.remote);
         self.try_record().result = outcome::told(failure);
@@ -426,6 +432,7 @@ impl Run<'_> {
         if error.is_some() {
             "failed".clone_into(&mut record.starttls);
         }
+        record.result_type = error.as_ref().map(|_| record::result_type(seen).to_string());
         record.tls = Some(record::tls(demand, error.as_ref(), seen));
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mta_dane::discovery::{Candidate, CandidateResult, HostResult, MxList, NextHop, NextHopKind};
 use mta_dane::dnssec::Status;
-use mta_dane::failure::{HostFault, NextHopFailure};
+use mta_dane::failure::{HostFault, NextHopFailure, ResultType};
 use mta_dane::policy::HostPolicy;
 use mta_dane::reference::text;
 use mta_dane::tlsa::TlsaRecord;
@@ -66,6 +66,7 @@ pub(super) fn host(found: &HostResult) -> HostRecord {
         expanded,
         tlsa: found.candidates.iter().map(|candidate| tlsa_lookup(candidate, &found.policy)).collect(),
         base_domain: found.policy.base_domain().map(text),
+        result_type: found.policy.result_type().map(|kind| kind.to_string()),
         ..HostRecord::default()
     }
 }
@@ -125,6 +126,11 @@ pub(super) fn tls(demand: &Demand, error: Option<&HandshakeError>, seen: &Seen) 
         host_only: host_only && seen.authenticated_by.is_some(),
         failure: error.map(ToString::to_string),
     }
+}
+
+/// What kind of TLS failure this was (RFC 8460 4.3).
+pub(super) fn result_type(seen: &Seen) -> ResultType {
+    seen.mismatch.as_ref().map_or(ResultType::ValidationFailure, |mismatch| mismatch.result_type())
 }
 
 /// How STARTTLS came out, as a word.

@@ -35,12 +35,22 @@ fn dane_ee_matches_and_the_message_goes_out_whole() {
 }
 
 #[test]
+fn tls_1_2_and_a_certificate_of_1500_names_are_well() {
+    let lab = Lab::dane(Behaviour { old_tls: true, more_names: 1500, ..Behaviour::default() });
+    let report = lab.run();
+    assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_eq!(report.decision.hosts[0].tries[0].tls.as_ref().unwrap().version.as_deref(), Some("TLSv1.2"));
+    assert!(report.decision.to_json().len() < 4096);
+}
+
+#[test]
 fn wrong_key_delays_and_nothing_of_the_message_leaves_rfc7672_2_2() {
     let lab = Lab::dane(Behaviour::default());
     lab.tlsa(&["3 1 1 00000000000000000000000000000000000000000000000000000000000000aa"]);
     let report = lab.run();
     assert_eq!(lab::seen(&report), [(Verdict::Deferred, "4.7.5".to_owned())]);
     assert_nothing_of_the_message(&lab.server);
+    assert_eq!(report.decision.hosts[0].tries[0].result_type.as_deref(), Some("validation-failure"));
     let story = report.decision.story().join("\n");
     assert!(story.contains("did not match the certificate it served (SPKI sha256 "), "{story}");
     assert!(story.contains("MX of example.test secure"), "{story}");

@@ -51,6 +51,10 @@ pub(super) struct Behaviour {
     pub(super) implicit: bool,
     /// Refuses after the first line of content, and reads on.
     pub(super) refuse_early: bool,
+    /// Names in its certificate besides the right ones.
+    pub(super) more_names: usize,
+    /// Speaks nothing newer than TLS 1.2.
+    pub(super) old_tls: bool,
     /// Closes as soon as TLS stands.
     pub(super) close_in_tls: bool,
     /// Command prefix (the empty one is the greeting, `.` the end of data) and what is answered to it.
@@ -88,13 +92,18 @@ impl Server {
     }
 
     pub(super) fn start_at(ip: [u8; 4], port: u16, behaviour: Behaviour) -> Self {
-        let identity =
-            rcgen::generate_simple_self_signed(["mx.test".to_owned(), "relay.test".to_owned()]).unwrap();
+        let mut names = vec!["mx.test".to_owned(), "relay.test".to_owned()];
+        names.extend((0..behaviour.more_names).map(|number| format!("name{number}.example")));
+        let identity = rcgen::generate_simple_self_signed(names).unwrap();
         let certificate = identity.cert.der().clone();
         let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut versions = vec![&rustls::version::TLS12];
+        if !behaviour.old_tls {
+            versions.push(&rustls::version::TLS13);
+        }
         let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key)
