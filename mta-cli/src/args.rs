@@ -396,7 +396,7 @@ pub fn parse(arguments: Vec<String>) -> Parsed {
         Err(early) => {
             let (mut text, exit) = match early.status {
                 Ok(()) => (early.output, Exit::DONE),
-                Err(()) => (format!("{NAME}: {}", early.output.trim_end()), Exit::USAGE),
+                Err(()) => (format!("{NAME}: {}\nTry {NAME} --help.", early.output.trim_end()), Exit::USAGE),
             };
             if !text.ends_with('\n') {
                 text.push('\n');

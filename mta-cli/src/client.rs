@@ -66,7 +66,7 @@ impl Client {
             Ok(stream) => {
                 let limited = stream
                     .set_read_timeout(Some(ANSWER_TIMEOUT))
-                    .and(stream.set_write_timeout(Some(ANSWER_TIMEOUT)));
+                    .and_then(|()| stream.set_write_timeout(Some(ANSWER_TIMEOUT)));
                 limited.map_err(|e| Problem::new(Exit::INTERNAL, format!("{}: {e}", socket.display())))?;
                 Ok(Self::Daemon(BufReader::new(stream)))
             }
@@ -141,7 +141,8 @@ fn ask_daemon(
         if read == 0 {
             return Err(gone("it closed the connection".to_owned()));
         }
-        match Response::from_line(&line)? {
+        let response = Response::from_line(&line).map_err(|f| Problem::new(Exit::INTERNAL, f.message))?;
+        match response {
             Response::Row(value) => row(value),
             Response::Done(done) => return Ok(done),
             Response::Error(failure) => return Err(failure.into()),

@@ -21,7 +21,7 @@ pub(super) fn run(file: Option<&Path>, verb: &ConfigVerb) -> Ended {
 
 /// Reads everything, and the files it names.
 fn check(file: Option<&Path>, verb: &ConfigCheck) -> Ended {
-    let path = file.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let path = file.unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
     if file.is_none() && !path.exists() {
         let text = format!("there is no {DEFAULT_CONFIG}; name the configuration with --config FILE");
         return Err(Problem::new(Exit::CONFIGURATION, text));

@@ -59,7 +59,7 @@ fn with_entries(make: impl FnOnce(&[Entry<'_>]) -> String) -> String {
 }
 
 /// The flags a person may give, without help, which every command has.
-fn flags<'a>(info: &'a CommandInfoWithArgs) -> impl Iterator<Item = &'a FlagInfo<'static>> {
+fn flags(info: &CommandInfoWithArgs) -> impl Iterator<Item = &FlagInfo<'static>> {
     info.flags.iter().filter(|flag| flag.long != "--help" && !flag.hidden)
 }
 
@@ -122,16 +122,16 @@ pub fn bash() -> String {
     with_entries(|all| {
         let mut out = String::from(
             "# bash completion for mta-cli; generated from its table of verbs.\n_mta_cli() {\n    \
-             local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} path= word\n    \
+             local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} path=mta-cli word\n    \
              case $prev in\n        --config|-c|--chain) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n    esac\n    \
              for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n        \
              case $word in -*) ;; *) [[ -n ${_mta_cli_words[\"$path $word\"]+x} ]] && path=\"$path $word\" ;; esac\n    \
              done\n    COMPREPLY=($(compgen -W \"${_mta_cli_words[\"$path\"]}\" -- \"$cur\"))\n}\n\
-             declare -A _mta_cli_words=(\n",
+             declare -gA _mta_cli_words=(\n",
         );
         for entry in all {
             let key: String = entry.path.iter().map(|word| format!(" {word}")).collect();
-            let _ = writeln!(out, "    [\"{key}\"]=\"{}\"", words(entry).join(" "));
+            let _ = writeln!(out, "    [\"{NAME}{key}\"]=\"{}\"", words(entry).join(" "));
         }
         out.push_str(")\ncomplete -F _mta_cli mta-cli\n");
         out
@@ -151,13 +151,13 @@ pub fn zsh() -> String {
     with_entries(|all| {
         let mut out = String::from(
             "#compdef mta-cli\n# zsh completion for mta-cli; generated from its table of verbs.\n_mta_cli() {\n    \
-             local path= word\n    local -a items\n    for word in ${words[2,CURRENT-1]}; do\n        \
-             case \"$path $word\" in\n",
+             local typed= word\n    local -a items\n    for word in ${words[2,CURRENT-1]}; do\n        \
+             case \"$typed $word\" in\n",
         );
         let paths: Vec<String> =
             all.iter().filter(|e| !e.path.is_empty()).map(|e| format!("\" {}\"", e.path.join(" "))).collect();
-        let _ = writeln!(out, "            {}) path=\"$path $word\" ;;", paths.join("|"));
-        out.push_str("        esac\n    done\n    case \"${words[CURRENT-1]}\" in\n        --config|-c|--chain) _files; return ;;\n    esac\n    case $path in\n");
+        let _ = writeln!(out, "            {}) typed=\"$typed $word\" ;;", paths.join("|"));
+        out.push_str("        esac\n    done\n    case \"${words[CURRENT-1]}\" in\n        --config|-c|--chain) _files; return ;;\n    esac\n    case $typed in\n");
         for entry in all {
             let key: String = entry.path.iter().map(|word| format!(" {word}")).collect();
             let _ = writeln!(out, "        \"{key}\") items=({}) ;;", zsh_items(entry));

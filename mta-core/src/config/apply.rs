@@ -269,10 +269,12 @@ mod tests {
         modules.message_size_limit = config.smtp.message_size_limit.0;
         assert_eq!(format!("{:?}", config.inbound_options()), format!("{modules:?}"));
         assert_eq!(config.dns_options(), dns::Options::default());
-        let mut modules = outbound::Options::default();
-        modules.host_name = config.host_domain().to_string();
-        modules.own_ports = vec![25, 25];
-        modules.own_addresses = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        let modules = outbound::Options {
+            host_name: config.host_domain().to_string(),
+            own_ports: vec![25, 25],
+            own_addresses: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+            ..outbound::Options::default()
+        };
         assert_eq!(format!("{:?}", config.outbound_options()), format!("{modules:?}"));
     }
 

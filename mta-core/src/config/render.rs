@@ -77,7 +77,8 @@ pub fn show(config: &Config, which: Which) -> String {
             }
             section = Some(at.to_owned());
         }
-        let source = setting.source.as_deref().unwrap_or("default");
+        let builtin = if setting.value == setting.default { "default" } else { "development default" };
+        let source = setting.source.as_deref().unwrap_or(builtin);
         let _ = writeln!(out, "{name} = {}  # {source}", setting.value);
     }
     out

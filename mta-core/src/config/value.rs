@@ -276,7 +276,7 @@ impl<T: OptionType> OptionType for Option<T> {
 /// A list. One value alone stands for a list of one.
 impl<T: OptionType> OptionType for Vec<T> {
     fn type_name() -> String {
-        format!("list of {}", T::type_name())
+        format!("list of {} values", T::type_name())
     }
     fn expected() -> String {
         format!("a list, each entry {}", T::expected())

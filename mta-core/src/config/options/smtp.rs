@@ -24,8 +24,8 @@ fn service() -> Vec<OptionSpec> {
             "[\"127.0.0.1:25\", \"[::1]:25\"]",
             "[\"0.0.0.0:25\", \"[::]:25\"]",
             |c, _| &mut c.smtp.listen,
-            "Addresses and ports to listen on. Empty means that nothing listens, unless the service manager hands \
-             over sockets. [::] takes IPv6 only, so that both families are always named.",
+            "Addresses and ports to listen on. [::] takes IPv6 only, so both families are always named. Empty means that \
+             nothing listens.",
         ),
         option(
             "smtp.relay_networks",
