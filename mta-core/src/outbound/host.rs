@@ -398,6 +398,12 @@ impl Run<'_> {
 
     /// A session that failed before any transaction.
     fn failed(&mut self, failure: &Failure, connection: &Connection, target: &Target<'_>) -> Ended {
+        if failure.cause == Cause::InjectedPlaintext && !target.requirement.is_tls_mandatory() {
+            // As good as a handshake that failed, whether these bytes came in one packet with the reply or later. Who can
+            // inject them can also strip STARTTLS from the offer, so plaintext loses nothing here; but nothing said
+            // before is ever believed inside TLS.
+            return Ended::NoTls(HandshakeError::Protocol(failure.to_string()));
+        }
         let encrypted = tls_is_on(connection.session());
         let no_starttls = matches!(failure.cause, Cause::StartTlsNotOffered | Cause::Refused(_));
         if failure.step == Step::StartTls && no_starttls {

@@ -134,14 +134,14 @@ fn all_tlsa_unusable_means_tls_without_a_name_rfc7672_2_2() {
 }
 
 #[test]
-fn opportunistic_tls_falls_back_but_not_over_injected_replies() {
+fn opportunistic_tls_falls_back_on_a_new_connection() {
     for (starttls, connections, verdict) in [
         (StartTls::Offered, 1, Verdict::Delivered),
         (StartTls::NotOffered, 1, Verdict::Delivered),
         (StartTls::Refused, 1, Verdict::Delivered),
         (StartTls::Garbage, 2, Verdict::Delivered),
         (StartTls::Close, 2, Verdict::Delivered),
-        (StartTls::Injected, 1, Verdict::Deferred),
+        (StartTls::Injected, 2, Verdict::Delivered),
     ] {
         let lab = Lab::unsigned(Behaviour { starttls, ..Behaviour::default() });
         let report = lab.run();
