@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, statvfs};
 
 use crate::id::{IdSource, QueueId};
 
@@ -25,11 +25,16 @@ const DIRECTORY: &str = "content";
 /// Ends the names of files that are not complete, where the file system knows no unnamed ones.
 const INCOMPLETE: &str = ".tmp";
 
+/// After so many octets of large content the free space is looked at again.
+const CHECK_SPACE_EVERY: u64 = 1 << 20;
+
 /// Where large content lies.
 #[derive(Debug)]
 pub(crate) struct ContentStore {
     directory: PathBuf,
     inline_bytes: usize,
+    /// Free space the file system keeps, octets.
+    reserve_bytes: u64,
     ids: Arc<IdSource>,
     /// Whether the file system can make files without a name and we can name them later.
     unnamed: bool,
@@ -39,13 +44,33 @@ pub(crate) struct ContentStore {
 
 impl ContentStore {
     /// The store below `state`, making its directory.
-    pub(crate) fn open(state: &Path, inline_bytes: usize, ids: Arc<IdSource>) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(
+        state: &Path,
+        inline_bytes: usize,
+        reserve_bytes: u64,
+        ids: Arc<IdSource>,
+    ) -> io::Result<Arc<Self>> {
         let directory = state.join(DIRECTORY);
         fs::create_dir_all(&directory)?;
         let unnamed =
             unnamed_file(&directory).is_ok_and(|file| Path::new(&name_of_open_file(&file)).exists());
         let synced = AtomicUsize::new(0);
-        Ok(Arc::new(Self { directory, inline_bytes, ids, unnamed, synced }))
+        Ok(Arc::new(Self { directory, inline_bytes, reserve_bytes, ids, unnamed, synced }))
+    }
+
+    /// Whether so many octets fit beside the reserve.
+    ///
+    /// # Errors
+    /// `StorageFull` where they do not; what the file system reports.
+    pub(crate) fn check_space(&self, size_bytes: u64) -> io::Result<()> {
+        let free = statvfs(&self.directory)?;
+        let needed = self.reserve_bytes.saturating_add(size_bytes);
+        // A file system without a fixed number of inodes reports none at all.
+        let no_inodes = free.f_files > 0 && free.f_favail == 0;
+        if free.f_bavail.saturating_mul(free.f_frsize) < needed || no_inodes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     /// The path of a file that was finished.
@@ -121,6 +146,8 @@ pub struct ContentWriter {
     buffer: Vec<u8>,
     spill: Option<Spill>,
     size_bytes: u64,
+    /// The size at which the free space is looked at next.
+    check_at: u64,
 }
 
 /// The file of content that is too large for memory.
@@ -143,7 +170,7 @@ impl Drop for Spill {
 
 impl ContentWriter {
     pub(crate) fn new(store: Arc<ContentStore>) -> Self {
-        Self { store, buffer: Vec::new(), spill: None, size_bytes: 0 }
+        Self { store, buffer: Vec::new(), spill: None, size_bytes: 0, check_at: 0 }
     }
 
     /// Octets written so far.
@@ -167,6 +194,10 @@ impl ContentWriter {
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
+        if self.size_bytes >= self.check_at {
+            self.store.check_space(0)?;
+            self.check_at = self.size_bytes.saturating_add(CHECK_SPACE_EVERY);
+        }
         if self.spill.is_none() {
             self.spill = Some(self.open_spill()?);
         }
@@ -353,7 +384,7 @@ mod tests {
 
     fn store(directory: &Path, unnamed: bool) -> Arc<ContentStore> {
         let ids = Arc::new(IdSource::new(0));
-        let mut store = ContentStore::open(directory, 1000, ids).expect("store");
+        let mut store = ContentStore::open(directory, 1000, 0, ids).expect("store");
         Arc::get_mut(&mut store).expect("alone").unnamed &= unnamed;
         store
     }
@@ -404,6 +435,18 @@ mod tests {
             drop(writer.finish().expect("finish"));
             assert_eq!(files(directory.path()), 0, "finished, refused");
         }
+    }
+
+    #[test]
+    fn content_of_unknown_size_does_not_eat_the_reserve() {
+        let directory = tempfile::tempdir().expect("directory");
+        let store =
+            ContentStore::open(directory.path(), 1000, u64::MAX, Arc::new(IdSource::new(0))).expect("store");
+        let mut writer = ContentWriter::new(store);
+        writer.write_all(&[7; 1000]).expect("memory takes it");
+        assert_eq!(writer.write_all(&[7; 1000]).map_err(|e| e.kind()), Err(io::ErrorKind::StorageFull));
+        drop(writer);
+        assert_eq!(files(directory.path()), 0);
     }
 
     #[test]

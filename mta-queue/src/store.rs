@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension};
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::accept::Accept;
 use crate::admin::{Page, Selector};
@@ -100,7 +100,6 @@ pub struct Queue {
 
 struct Inner {
     state_directory: PathBuf,
-    options: Options,
     ids: Arc<IdSource>,
     store: Arc<ContentStore>,
     shared: Arc<Shared>,
@@ -149,7 +148,8 @@ impl Queue {
         let totals = Totals::load(&connection).map_err(map)?;
         let ids = Arc::new(IdSource::new(totals.last_id));
         let store =
-            ContentStore::open(directory, options.inline_bytes, Arc::clone(&ids)).map_err(in_directory)?;
+            ContentStore::open(directory, options.inline_bytes, options.reserve_bytes, Arc::clone(&ids))
+                .map_err(in_directory)?;
         sweep(&connection, &store, directory)?;
         let statistics = Mutex::new(Statistics::default());
         let shared = Arc::new(Shared { statistics, wake: Mutex::new(None) });
@@ -159,7 +159,7 @@ impl Queue {
         let writer = Writer {
             connection,
             state_directory: directory.to_owned(),
-            options: options.clone(),
+            options,
             store: Arc::clone(&store),
             shared: Arc::clone(&shared),
             totals,
@@ -174,7 +174,6 @@ impl Queue {
             .map_err(in_directory)?;
         let inner = Inner {
             state_directory: directory.to_owned(),
-            options,
             ids,
             store,
             shared,
@@ -204,14 +203,7 @@ impl Queue {
     /// # Errors
     /// `QueueError::NoSpace` where it does not; `Storage` where the file system does not say.
     pub fn check_space(&self, size_bytes: u64) -> Result<(), QueueError> {
-        let free = statvfs(&self.inner.state_directory).map_err(io::Error::from)?;
-        let needed = self.inner.options.reserve_bytes.saturating_add(size_bytes);
-        // A file system without a fixed number of inodes reports none at all.
-        let no_inodes = free.f_files > 0 && free.f_favail == 0;
-        if free.f_bavail.saturating_mul(free.f_frsize) < needed || no_inodes {
-            return Err(QueueError::NoSpace);
-        }
-        Ok(())
+        Ok(self.inner.store.check_space(size_bytes)?)
     }
 
     /// Takes responsibility for a message. `done` is called on the writer's thread: with `Ok` after the commit that holds

@@ -259,7 +259,7 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
                 ..StatusView::default()
             }
         }),
-        wake: Box::new(move || wake.notify()),
+        wake: Box::new(move || wake.retry_next_hops()),
     }
 }
 
