@@ -269,8 +269,14 @@ impl Lab {
 
     /// `queue show ID --json` as it is now.
     pub fn show(&self, id: &str) -> MessageView {
-        let value = self.daemon().cli_json(["queue", "show", id, "--json"]).expect("queue show");
-        serde_json::from_value(value).expect("a message as the protocol describes it")
+        let mut value = self.daemon().cli_json(["queue", "show", id, "--json"]).expect("queue show");
+        serde_json::from_value(value["message"].take()).expect("a message as the protocol describes it")
+    }
+
+    /// `queue list --json`: the messages that are not finished.
+    pub fn list(&self) -> Vec<MessageView> {
+        let mut value = self.daemon().cli_json(["queue", "list", "--json"]).expect("queue list");
+        serde_json::from_value(value["messages"].take()).expect("messages as the protocol describes them")
     }
 
     /// Waits until every recipient of a message has had an attempt, and shows it.
