@@ -1,7 +1,7 @@
 //! The daemon under test: the real `mta-cli serve`, started, watched, reloaded, killed and started again.
 //!
 //! What it says on standard error is kept and can be waited for. It counts as started once it has told its service
-//! manager so (sd_notify(3)), or once the kernel shows its port as listening.
+//! manager so (sd_notify(3)), or its log.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -137,6 +137,7 @@ impl Daemon {
     /// As for [`Daemon::start`].
     pub fn launch(&mut self) -> io::Result<()> {
         while self.notified().is_some() {}
+        let before = self.log().len();
         let mut child = Command::new(&self.program)
             .arg("serve")
             .arg("--config")
@@ -158,10 +159,10 @@ impl Daemon {
             }
         }));
         self.child = Some(child);
-        self.wait_ready()
+        self.wait_ready(before)
     }
 
-    fn wait_ready(&mut self) -> io::Result<()> {
+    fn wait_ready(&mut self, before: usize) -> io::Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline {
             if let Some(child) = &mut self.child
@@ -171,8 +172,9 @@ impl Daemon {
                 self.read_to_end();
                 return Err(io::Error::other(format!("the daemon ended ({status}):\n{}", self.last_words())));
             }
-            let ready = self.notified().is_some_and(|text| text.contains("READY=1"));
-            if ready || is_listening(self.listens) {
+            let notified = self.notified().is_some_and(|text| text.contains("READY=1"));
+            let said = || self.log().iter().skip(before).any(|line| line.contains("event=ready "));
+            if notified || said() {
                 return Ok(());
             }
         }
@@ -324,17 +326,4 @@ impl Drop for Daemon {
             eprintln!("---- the daemon's log ----\n{}", self.log().join("\n"));
         }
     }
-}
-
-/// Whether the kernel shows a listening TCP socket at this address (proc_net(5)); makes no connection.
-fn is_listening(address: SocketAddr) -> bool {
-    const LISTEN: &str = "0A";
-    let SocketAddr::V4(address) = address else { return false };
-    let ip = u32::from_ne_bytes(address.ip().octets());
-    let wanted = format!("{ip:08X}:{:04X}", address.port());
-    let table = fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
-    table.lines().any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        fields.next() == Some(wanted.as_str()) && fields.nth(1) == Some(LISTEN)
-    })
 }

@@ -354,10 +354,12 @@ impl Session {
                 "EHLO" | "HELO" => self.ehlo(&verb, argument)?,
                 "STARTTLS" if self.behaviour.identity.is_some() && self.tls.is_none() => self.start_tls()?,
                 "MAIL" => {
-                    self.reverse_path = Some(path_of(argument, "FROM:"));
+                    let refuses = self.behaviour.actions.contains_key(&Moment::Mail);
+                    self.reverse_path = (!refuses).then(|| path_of(argument, "FROM:"));
                     self.forward_paths.clear();
                     self.act(Moment::Mail, "250 2.1.0 ok")?
                 }
+                "RCPT" if self.reverse_path.is_none() => self.send("503 5.5.1 MAIL first")?,
                 "RCPT" => self.rcpt(&path_of(argument, "TO:"))?,
                 "DATA" => self.data()?,
                 "RSET" => {

@@ -95,7 +95,9 @@ fn judge(lab: &Lab, cases: &[Case]) -> Vec<String> {
 fn judge_one(lab: &Lab, case: &Case, message: &MessageView) -> Result<(), String> {
     let decision = decision_of(message);
     let host = case.host.map_or_else(|| format!("mx.{}", case.domain), str::to_owned);
-    let is_ours = |received: &Received| received.forward_paths.iter().any(|path| path.contains(case.domain));
+    let is_ours = |received: &Received| {
+        received.forward_paths.iter().any(|path| path.ends_with(&format!("@{}>", case.domain)))
+    };
     let got: Vec<(&String, Received)> = lab
         .hosts
         .iter()
@@ -340,7 +342,7 @@ fn without_dane(table: &mut Table) {
     let host = host.reply_at(Moment::StartTls, "454 4.7.0 not now");
     plain(table.expect("tls-refused.example", Expect::Plain), "tls-refused.example", host);
     let (host, _) = good("tls-broken.example");
-    let host = host.at(Moment::Handshake, Action::Raw(b"this is no TLS\r\n".to_vec()));
+    let host = host.at(Moment::Handshake, Action::Close);
     plain(table.expect("tls-broken.example", Expect::Plain), "tls-broken.example", host);
     let refused = Behaviour::plain("x").reply_at(Moment::Rcpt, "550 5.1.1 no such user");
     plain(table.expect("no-user.example", Expect::Failed), "no-user.example", refused);

@@ -208,6 +208,10 @@ fn or_status(outcome: Outcome, status: (u16, u16)) -> Outcome {
 
 /// What a transaction means for one recipient, given the reply to its RCPT.
 pub(super) fn of_transaction(decided: &Decided, rcpt: Option<&Reply>) -> Outcome {
+    // Where MAIL was refused, what the server says of a pipelined RCPT (503, say) is only an echo of that.
+    if let Decided::Refused { step: step @ Step::Mail, reply } = decided {
+        return Outcome::replied(verdict_of(reply), Reach::Message, &step.to_string(), reply);
+    }
     if let Some(reply) = rcpt
         && !reply.is_positive()
     {
@@ -270,6 +274,20 @@ mod tests {
 
     fn seen(outcome: &Outcome) -> (Verdict, Reach, String) {
         (outcome.verdict, outcome.reach, outcome.status.to_string())
+    }
+
+    #[test]
+    fn a_refused_mail_decides_whatever_is_said_of_the_recipients() {
+        for (code, verdict) in [(451, Verdict::Deferred), (550, Verdict::Failed)] {
+            let refused = Decided::Refused { step: Step::Mail, reply: reply(code, None) };
+            for rcpt in [503, 250, 451] {
+                assert_eq!(
+                    of_transaction(&refused, Some(&reply(rcpt, None))).verdict,
+                    verdict,
+                    "{code} {rcpt}"
+                );
+            }
+        }
     }
 
     #[test]
