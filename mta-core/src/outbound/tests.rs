@@ -233,6 +233,20 @@ fn each_recipient_has_its_own_outcome() {
 }
 
 #[test]
+fn a_refused_mail_decides_whatever_is_said_of_pipelined_recipients() {
+    for (mail, verdict, status) in [
+        ("451 4.7.1 later\r\n", Verdict::Deferred, "4.7.1"),
+        ("550 5.7.1 never\r\n", Verdict::Failed, "5.7.1"),
+    ] {
+        let behaviour = Behaviour::default()
+            .reply("MAIL", mail)
+            .reply("RCPT", "503 5.5.1 MAIL first\r\n")
+            .reply("DATA", "503 5.5.1 MAIL first\r\n");
+        assert_eq!(lab::seen(&Lab::dane(behaviour).run()), [(verdict, status.to_owned())]);
+    }
+}
+
+#[test]
 fn many_recipients_go_in_several_transactions_on_one_connection() {
     let mut lab = Lab::dane(Behaviour::default());
     lab.options.max_recipients = 2;

@@ -386,6 +386,16 @@ fn misbehaviour_breaks_the_transaction_and_never_counts_as_sent() {
 }
 
 #[test]
+fn what_is_said_of_recipients_after_mail_was_refused_counts_for_nothing() {
+    for (last, broken) in [("503 no\r\n", false), ("<EOF>", true)] {
+        let dialog =
+            pipelined(&[("MAIL", "451 later\r\n"), ("RCPT", "503 MAIL first\r\n"), ("DATA", last)]).run();
+        assert_eq!(dialog.reports[0].recipients, [None], "{last}");
+        assert_eq!(matches!(dialog.decided(), Decided::Broken(_)), broken, "{:?}", dialog.decided());
+    }
+}
+
+#[test]
 fn refusals_known_before_the_session_broke_are_kept() {
     let dialog = pipelined(&[("MAIL", OK), ("RCPT", "550 no\r\n"), ("RCPT", "421 busy\r\n")])
         .to(&["a@example.org", "b@example.org"])

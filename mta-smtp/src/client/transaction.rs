@@ -43,7 +43,7 @@ impl Transaction {
 /// What became of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionReport {
-    /// The reply to each RCPT, in the order of the recipients; `None` where none came.
+    /// The reply to each RCPT, in the order of the recipients; `None` where none came, or MAIL had been refused before.
     pub recipients: Vec<Option<Reply>>,
     /// What decided.
     pub decided: Decided,
@@ -207,9 +207,10 @@ impl Envelope {
             (Step::Rset, _) => return self.broken(step, Cause::Refused(reply)),
             (Step::Mail, ReplyClass::PositiveCompletion) => self.mail_accepted = true,
             (Step::Mail, _) => self.refused = Some((step, reply)),
+            // After it refused MAIL, a server's 503 to a pipelined RCPT only repeats that, and its 250 means nothing.
+            (Step::Rcpt(_), _) if !self.mail_accepted => {}
             (Step::Rcpt(index), _) => {
-                // A server that refused MAIL and takes RCPT takes nothing.
-                self.accepted += usize::from(class == ReplyClass::PositiveCompletion && self.mail_accepted);
+                self.accepted += usize::from(class == ReplyClass::PositiveCompletion);
                 if let Some(slot) = self.replies.get_mut(index) {
                     *slot = Some(reply);
                 }
