@@ -9,7 +9,9 @@ fn matrix_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let matrix = std::fs::read_to_string(root.join("MATRIX.md")).unwrap();
     let mut tests = Vec::new();
-    for entry in std::fs::read_dir(root.join("tests")).unwrap() {
+    let folders =
+        ["tests", "src/validator/tests"].map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();

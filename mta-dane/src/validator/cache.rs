@@ -9,15 +9,18 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use hickory_proto::dnssec::rdata::{DNSKEY, DS};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use crate::dnssec::Answer;
+use crate::dnssec::{Answer, Hop};
 
-/// Fixed cost of an entry besides its content, in bytes: map slot, queue slot, name.
-const ENTRY_OVERHEAD: usize = 256;
+/// Fixed cost of an entry besides its content, in bytes: key in the map and in the queue, the map's and the allocator's slack.
+const ENTRY_OVERHEAD: usize = 2 * size_of::<(Name, RecordType)>() + size_of::<Entry<Arc<Answer>>>() + 128;
 
-/// Cost of a record besides its content, in bytes.
-const RECORD_OVERHEAD: usize = 192;
+/// Cost of an answer besides its records and texts, in bytes.
+const ANSWER_OVERHEAD: usize = ENTRY_OVERHEAD + size_of::<Answer>();
+
+/// Cost of a record besides what its data allocates, in bytes.
+const RECORD_OVERHEAD: usize = size_of::<Record>() + 32;
 
 /// How much memory the cache may take, each an estimate in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,9 +132,9 @@ impl Cache {
     }
 
     pub(crate) fn put_answer(&mut self, answer: &Answer, now: u64) {
-        let cost = ENTRY_OVERHEAD
+        let cost = ANSWER_OVERHEAD
             + answer.reason.as_ref().map_or(0, String::len)
-            + answer.hops.len() * RECORD_OVERHEAD
+            + answer.hops.len() * size_of::<Hop>()
             + answer.records.iter().map(|r| RECORD_OVERHEAD + rdata_cost(&r.data)).sum::<usize>();
         let key = (answer.name.to_lowercase(), answer.rtype);
         let expires_at = now.saturating_add(u64::from(answer.ttl_seconds));

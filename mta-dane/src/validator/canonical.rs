@@ -70,3 +70,37 @@ fn lowercase_wire(name: &Name) -> Option<Vec<u8>> {
     name.emit(&mut encoder).ok()?;
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::rdata::{CNAME, MX, NULL, TXT};
+
+    use super::*;
+
+    #[test]
+    fn names_in_data_are_lowered_where_rfc_4034_6_2_says_so() {
+        let name = || Name::from_ascii("MiXed.Z.").unwrap();
+        let wire = b"\x05mixed\x01z\x00".to_vec();
+        assert_eq!(rdata(&RData::CNAME(CNAME(name()))).unwrap(), wire);
+        assert_eq!(
+            rdata(&RData::MX(MX::new(10, name()))).unwrap(),
+            [b"\x00\x0a".to_vec(), wire.clone()].concat()
+        );
+        let raw = NULL::with(b"\x05MiXed\x01Z\x00".to_vec());
+        let unknown = |code| RData::Unknown { code, rdata: raw.clone() };
+        assert_eq!(rdata(&unknown(RecordType::DNAME)).unwrap(), wire);
+        assert_eq!(rdata(&unknown(RecordType::Unknown(1000))).unwrap(), raw.anything);
+        assert_eq!(rdata(&RData::TXT(TXT::new(vec!["MiXed".into()]))).unwrap(), b"\x05MiXed");
+    }
+
+    #[test]
+    fn the_owner_is_what_was_signed() {
+        let owner =
+            |name: &str, labels| signed_owner(&Name::from_ascii(name).unwrap(), labels).map(|n| n.to_ascii());
+        assert_eq!(owner("a.b.z.", 3).as_deref(), Some("a.b.z."));
+        assert_eq!(owner("a.b.z.", 1).as_deref(), Some("*.z."));
+        assert_eq!(owner("*.b.z.", 2).as_deref(), Some("*.b.z."));
+        assert_eq!(owner("a.z.", 0).as_deref(), Some("*."));
+        assert_eq!(owner("a.z.", 3), None);
+    }
+}

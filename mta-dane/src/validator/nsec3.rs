@@ -191,6 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_hash_directly_below_the_apex_is_an_owner() {
+        let data = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, 0, vec![], vec![0; HASH_LENGTH], []);
+        let short = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, 0, vec![], vec![0; 19], []);
+        let zone = Name::from_ascii("z.").unwrap();
+        let accepted =
+            |owner: &str, data| Nsec3::new(&Name::from_ascii(owner).unwrap(), data, &zone).is_some();
+        let hash = "0".repeat(32);
+        assert!(accepted(&format!("{hash}.z."), &data));
+        assert!(
+            !accepted(&format!("{hash}.a.z."), &data)
+                && !accepted(&format!("{hash}."), &data)
+                && !accepted("z.", &data)
+        );
+        assert!(!accepted(&format!("{hash}.z."), &short) && !accepted(&format!("{}.z.", &hash[1..]), &data));
+    }
+
+    #[test]
     fn the_ring_of_hashes_wraps_and_its_ends_are_not_covered() {
         assert!(covers(&[1], &[5], &[3]));
         assert!(!covers(&[1], &[5], &[1]) && !covers(&[1], &[5], &[5]) && !covers(&[1], &[5], &[6]));

@@ -138,3 +138,14 @@ fn a_private_anchor_makes_an_island_secure() {
     assert_eq!(drive(&validator, NOW, "plain.test.", MX, &mut upstream).0.status, Status::Insecure);
     assert_eq!(drive(&validator, NOW, "island.plain.test.", MX, &mut upstream).0.status, Status::Secure);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_of_anchors_fail_otherwise_than_by_an_error(
+        words in proptest::collection::vec("[ \t\n;#(){}\"/*.=]|IN|DS|DNSKEY|[0-9]{1,6}|[A-Za-z0-9+/]{1,12}", 0..60)
+    ) {
+        if let Ok(anchors) = TrustAnchors::parse(&words.concat()) {
+            proptest::prop_assert!(!anchors.is_empty());
+        }
+    }
+}

@@ -85,11 +85,11 @@ fn strangers(world: &World) -> Vec<Record> {
     all
 }
 
-fn mutate(message: &mut Message, dice: &mut Dice, strangers: &[Record], bytes_too: bool) {
+fn mutate(message: &mut Message, dice: &mut Dice, strangers: &[Record]) {
     for _ in 0..=dice.roll(3) {
         let section = if dice.roll(2) == 0 { &mut message.answers } else { &mut message.authorities };
         let len = section.len();
-        match dice.roll(10) {
+        match dice.roll(9) {
             0 if len > 0 => drop(section.remove(dice.roll(len))),
             1 => section.push(strangers[dice.roll(strangers.len())].clone()),
             2 if len > 0 => section[dice.roll(len)].name = strangers[dice.roll(strangers.len())].name.clone(),
@@ -103,7 +103,6 @@ fn mutate(message: &mut Message, dice: &mut Dice, strangers: &[Record], bytes_to
                     [dice.roll(3)]
                 .clone();
             }
-            8 if bytes_too => {}
             _ => {
                 let codes = [ResponseCode::NoError, ResponseCode::NXDomain, ResponseCode::ServFail];
                 message.metadata.response_code = codes[dice.roll(3)];
@@ -136,16 +135,18 @@ fn attacked(
     dice: &mut Dice,
     strangers: &[Record],
 ) -> Answer {
+    // Mostly one damaged response in a lookup: several together nearly always end as bogus.
+    let victim = dice.roll(6);
+    let mut index = 0;
     let mut upstream = |name: &Name, rtype: RecordType| {
         let mut message = world.respond(name, rtype);
-        match dice.roll(4) {
-            0 => mutate(&mut message, dice, strangers, false),
-            1 => {
-                if let Some(bad) = damaged(&message, dice) {
-                    message = bad;
-                }
+        index += 1;
+        if index - 1 == victim || dice.roll(12) == 0 {
+            if dice.roll(2) == 0 {
+                mutate(&mut message, dice, strangers);
+            } else if let Some(bad) = damaged(&message, dice) {
+                message = bad;
             }
-            _ => {}
         }
         Ok(message)
     };
@@ -197,9 +198,10 @@ fn run(world: &World, label: &str) {
         }
     }
     let total = rounds * QUESTIONS.len() as u64;
+    let sound = survived > total / 5 && survived < total * 4 / 5;
     assert!(
-        survived > total / 20 && survived < total,
-        "{label}: {survived} of {total}: the mutations are too weak or too strong"
+        sound || rounds < ROUNDS,
+        "{label}: {survived} of {total} survived: the mutations are too weak or too strong"
     );
 }
 
