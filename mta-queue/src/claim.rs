@@ -306,7 +306,9 @@ impl<P: Planner> Search<'_, P> {
         )?;
         let mut rows = statement.query(params![self.now, MAX_LOOKED_AT as i64])?;
         let mut candidates = Vec::new();
+        let mut looked_at = 0;
         while let Some(row) = rows.next()? {
+            looked_at += 1;
             let (id, name, failures): (i64, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let next_hop = self.planner.next_hop(&name);
             match self.planner.slot(&next_hop, Due { destination: &name, failures }) {
@@ -321,6 +323,7 @@ impl<P: Planner> Search<'_, P> {
                 break;
             }
         }
+        self.more |= looked_at == MAX_LOOKED_AT;
         Ok(candidates)
     }
 
@@ -351,7 +354,7 @@ impl<P: Planner> Search<'_, P> {
             if self.in_hand.recipients.contains(&key) || damaged == Some(key.message) {
                 continue;
             }
-            match self.gather(key.message, &candidate.next_hop)? {
+            match self.gather(key.message, candidate.id, &candidate.next_hop)? {
                 Ok(found) => {
                     self.planner.claimed(&candidate.next_hop);
                     return Ok(Some(found));
@@ -366,10 +369,12 @@ impl<P: Planner> Search<'_, P> {
         Ok(None)
     }
 
-    /// All due recipients of a message that lead to one next-hop. The inner error is damage.
+    /// All due recipients of a message that lead to one next-hop: those of `seed`, the destination that was asked about,
+    /// and of others for which the planner names an equal one. The inner error is damage.
     fn gather(
         &mut self,
         message: i64,
+        seed: i64,
         next_hop: &P::NextHop,
     ) -> Result<Result<Found<P::NextHop>, &'static str>, QueueError> {
         let Some(stored) = load_message(self.connection, message)? else { return Ok(Err("message")) };
@@ -384,7 +389,8 @@ impl<P: Planner> Search<'_, P> {
         while let Some(row) = rows.next()? {
             let (destination, name, failures): (i64, String, u32) =
                 (row.get(12)?, row.get(13)?, row.get(14)?);
-            if self.planner.next_hop(&name) != *next_hop {
+            // The seed is not asked about again: the answer may have changed with the configuration.
+            if destination != seed && self.planner.next_hop(&name) != *next_hop {
                 continue;
             }
             let mut recipient = match claimed_recipient(row, &name, failures) {

@@ -98,6 +98,33 @@ fn recipients_of_one_next_hop_come_in_one_claim() {
     assert_eq!(claim_all(&queue, now()).len(), 3, "what was let go is due again");
 }
 
+/// A planner whose routes change at every question, as when the configuration is read anew.
+struct Fickle(u32);
+
+impl Planner for Fickle {
+    type NextHop = u32;
+
+    fn next_hop(&mut self, _: &str) -> u32 {
+        self.0 += 1;
+        self.0
+    }
+
+    fn slot(&mut self, _: &u32, _: Due<'_>) -> Slot {
+        Slot::Take { room: 10, in_hand: 0 }
+    }
+
+    fn claimed(&mut self, _: &u32) {}
+}
+
+#[test]
+fn routes_that_change_meanwhile_damage_nothing() {
+    let (_directory, queue) = open();
+    put(&queue, &["a@one.example", "b@two.example"], now());
+    assert_eq!(queue.claim(now(), 10, &mut Fickle(0)).expect("claim").claims.len(), 2);
+    assert_eq!(claim_all(&queue, now()).len(), 2);
+    assert_eq!(queue.reader().counts().expect("counts").damaged, 0);
+}
+
 #[test]
 fn a_hundred_recipients_at_most_are_in_a_claim_and_the_rest_follows() {
     let (_directory, queue) = open();
