@@ -25,6 +25,7 @@ use super::outcome::{self, Outcome, Reach, Remote};
 use super::session::{Connection, Event, Stream};
 use super::tls_policy::{Facts, Refusal, Requirement, require};
 use super::{discover, record};
+use crate::log::Line;
 use crate::routing::{RelayAuth, RelayTls};
 use crate::tls::client::{Demand, HandshakeError, Seen};
 
@@ -120,6 +121,7 @@ impl Run<'_> {
     /// A host that is not connected to.
     fn refused(&mut self, refusal: &Refusal, remote: &Remote) -> Flow {
         let reason = refusal.to_string();
+        self.log_refusal(remote, &reason);
         match refusal {
             // Loop prevention beats all else: what comes after us in the list would only send it back.
             Refusal::Dns(HostFault::OwnAddress { .. }) => return self.own_address(&reason, remote),
@@ -133,6 +135,13 @@ impl Run<'_> {
             }
         }
         Flow::NextHost
+    }
+
+    /// A host that failed a check is worth a line of its own: another host may take the mail, and nobody would know.
+    fn log_refusal(&self, remote: &Remote, reason: &str) {
+        let line =
+            Line::new("host-refused").with("qid", &self.job.queue_id).with("mx", record::mx_text(remote));
+        log::warn!("{}", line.with("route", &self.job.route).with("reason", reason));
     }
 
     /// RFC 5321 5.1: with nobody better than us on the list, the mail has nowhere to go; else it waits for the better ones.
@@ -267,6 +276,7 @@ impl Run<'_> {
         if let Some(reason) = reason {
             // Where TLS was only an offer of ours, the connection without it decides.
             if target.requirement.is_tls_mandatory() {
+                self.log_refusal(&target.remote, &reason);
                 self.settle_open(&Outcome::deferred(Reach::Host, (7, 5), reason.clone()).at(&target.remote));
             }
             self.try_record().result = reason;
@@ -411,6 +421,9 @@ impl Run<'_> {
         }
         let trusted = encrypted || !target.requirement.is_tls_mandatory();
         let outcome = outcome::of_failure(failure, trusted).at(&target.remote);
+        if !trusted && failure.step == Step::StartTls {
+            self.log_refusal(&target.remote, &outcome.text);
+        }
         self.try_record().result = outcome::told(failure);
         self.settle_open(&outcome);
         // A password that was refused once is not offered again and again.

@@ -220,10 +220,12 @@ pub(super) fn log_line(decision: &Decision, job: &Job, of: &RecipientOutcome) ->
         .with("dsn", outcome.status)
         .with("delay", now.saturating_sub(job.accepted_at_unix))
         .with("route", &job.route)
+        .with_some("rule", decision.rule.as_ref())
         .with("reason", &outcome.text)
 }
 
-fn mx_text(remote: &Remote) -> String {
+/// Host, address and port as the log has them.
+pub(super) fn mx_text(remote: &Remote) -> String {
     match remote.address {
         Some(address) => format!("{}[{}]:{}", remote.host, address.ip(), address.port()),
         None => remote.host.clone(),
