@@ -87,6 +87,8 @@ pub enum NextHopFailure {
     NullMx {
         /// The next-hop domain.
         domain: Name,
+        /// The status of that record: secure or insecure.
+        status: Status,
     },
     /// The domain does not exist.
     NxDomain {
@@ -143,7 +145,7 @@ impl NextHopFailure {
 impl fmt::Display for NextHopFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NullMx { domain } => {
+            Self::NullMx { domain, .. } => {
                 write!(f, "{} accepts no mail: it publishes a null MX (RFC 7505)", text(domain))
             }
             Self::NxDomain { domain, status } => {

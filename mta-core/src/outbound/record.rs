@@ -47,7 +47,9 @@ pub(super) fn next_hop_failure(decision: &mut Decision, next_hop: &NextHop, fail
     decision.ended_early = Some(failure.to_string());
     let NextHop::MxOf(domain) = next_hop else { return };
     let (status, reason) = match failure {
-        NextHopFailure::NxDomain { status, .. } => (status.to_string(), None),
+        NextHopFailure::NxDomain { status, .. } | NextHopFailure::NullMx { status, .. } => {
+            (status.to_string(), None)
+        }
         NextHopFailure::Lookup(error) => (error.status.to_string(), Some(error.reason.clone())),
         // The walk keeps no status for these; they are refusals either way.
         _ => (String::new(), None),

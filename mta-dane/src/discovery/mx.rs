@@ -178,7 +178,7 @@ fn hosts_of(domain: &Name, answer: &Answer, options: &Options) -> Result<MxList,
                 .filter_map(|record| if let RData::MX(mx) = &record.data { Some(mx) } else { None })
                 .collect();
             if !records.is_empty() && records.iter().all(|mx| mx.exchange.is_root()) {
-                return Err(NextHopFailure::NullMx { domain: domain.clone() });
+                return Err(NextHopFailure::NullMx { domain: domain.clone(), status: answer.status });
             }
             sort_in(&mut list, &records, options);
             without_us(list, options)

@@ -3,7 +3,7 @@
 //! Called as `mta-cli` (or by another name of the server), it is that very program: so the laboratory always runs the
 //! server it was built with.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -103,6 +103,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
     let rows = show::run(&lab, &exhibits).map_err(|error| error.to_string())?;
     let all_right = rows.iter().all(|row| row.as_expected);
     let mut out = io::stdout().lock();
+    let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let print = |out: &mut dyn Write| -> io::Result<()> {
         if arguments.json {
             serde_json::to_writer_pretty(&mut *out, &rows)?;
@@ -110,7 +111,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         }
         writeln!(out, "A private Internet {place}.")?;
         writeln!(out, "One message from {} to each domain:\n", show::SENDER)?;
-        show::print(&rows, &mut &mut *out)?;
+        show::print(&rows, colours, &mut &mut *out)?;
         let right = rows.iter().filter(|row| row.as_expected).count();
         writeln!(out, "\n{right} of {} verdicts as expected.", rows.len())
     };

@@ -23,7 +23,7 @@ pub(super) fn row(lab: &Lab, exhibit: &Exhibit, id: &str, content: &[u8]) -> Row
         tls: tls(exhibit, host),
         protection,
         verdict,
-        why: why(&message, decision.as_ref()),
+        why: why(lab, &message, decision.as_ref()),
         as_expected: verdict == exhibit.verdict && protection == exhibit.protection,
         queue_id: id.to_owned(),
         story,
@@ -96,12 +96,12 @@ fn protection(exhibit: &Exhibit, host: Option<&HostRecord>, arrived: &Arrived) -
 
 /// What DNSSEC said, in a word or two.
 fn dnssec(decision: Option<&Decision>) -> String {
-    let Some(decision) = decision else { return "-".to_owned() };
-    let mx = decision.mx.as_ref().map(|mx| mx.status.as_str());
-    let address = decision.hosts.first().map(|host| host.address_status.as_str());
+    let known = |status: &str| Some(status.to_owned()).filter(|status| !status.is_empty());
+    let mx = decision.and_then(|decision| known(&decision.mx.as_ref()?.status));
+    let address = decision.and_then(|decision| known(&decision.hosts.first()?.address_status));
     match (mx, address) {
         (Some(mx), Some(address)) if mx != address => format!("MX {mx}, host {address}"),
-        (Some(status), _) | (None, Some(status)) => status.to_owned(),
+        (Some(status), _) | (None, Some(status)) => status,
         (None, None) => "-".to_owned(),
     }
 }
@@ -121,15 +121,38 @@ fn tls(exhibit: &Exhibit, host: Option<&HostRecord>) -> String {
     };
     let version = tls.version.as_deref().unwrap_or("TLS");
     match (&tls.authenticated_by, &tls.failure) {
-        (Some(by), _) => format!("{version}, {by}"),
-        (None, Some(_)) => format!("{version}, no TLSA match"),
+        (Some(by), _) => format!("{version}, {} matches", without_data(by).0),
+        (None, Some(_)) => format!("{version}, no TLSA record matches"),
         (None, None) => format!("{version}, not verified"),
     }
 }
 
-/// Why, in the daemon's words: what the attempt left for the recipient.
-fn why(message: &MessageView, decision: Option<&Decision>) -> String {
+/// `TLSA 3 1 1 0123abcd... rest` as `TLSA 3 1 1` and `rest`: the table has no room for digests.
+fn without_data(by: &str) -> (String, String) {
+    let words: Vec<&str> = by.split_whitespace().collect();
+    let at = words
+        .iter()
+        .position(|word| word.len() > 8 && word.chars().all(|it| it.is_ascii_hexdigit() || it == '.'));
+    let at = at.unwrap_or(words.len());
+    (words[..at].join(" "), words.get(at + 1..).unwrap_or_default().join(" "))
+}
+
+/// Why, in the daemon's words: what proved or failed to prove the peer, else what the attempt left for the recipient.
+fn why(lab: &Lab, message: &MessageView, decision: Option<&Decision>) -> String {
     let early = decision.and_then(|decision| decision.ended_early.clone());
     let last = message.recipients.first().and_then(|recipient| recipient.last_reply.clone());
-    early.or(last).unwrap_or_else(|| "no reason given".to_owned())
+    let host = decision.and_then(|decision| decision.hosts.last());
+    let last_try = host.and_then(|host| host.tries.last());
+    let proved = last_try.and_then(|it| it.tls.as_ref()?.authenticated_by.as_deref()).map(|by| {
+        let (record, what) = without_data(by);
+        format!("{record} {what}")
+    });
+    let unproved = host.map(|host| host.requirement_reason.clone());
+    let why = match (message.status.as_str(), early) {
+        (_, Some(early)) => Some(early),
+        ("delivered", None) => proved.or(unproved).or(last),
+        _ => last,
+    };
+    let why = why.unwrap_or_else(|| "no reason given".to_owned());
+    why.replace(&format!("{}/", lab.directory().display()), "")
 }

@@ -2,24 +2,26 @@
 
 use std::io::{self, Write};
 
-use super::Row;
+use super::{Row, Verdict};
 
 /// Width of each column in characters; with the tick and the gaps it makes 120.
-const WIDTHS: [usize; 6] = [17, 22, 9, 20, 9, 29];
+const WIDTHS: [usize; 6] = [17, 22, 9, 20, 9, 30];
 /// The heads of the columns.
 const HEADS: [&str; 6] =
     ["domain", "what it shows", "DNSSEC", "TLS / DANE", "verdict", "why (the server's own words)"];
+/// Which column holds the verdict.
+const VERDICT: usize = 4;
 /// The most lines one cell takes; what is longer ends with dots. `queue show` has all of it.
-const CELL_LINES: usize = 3;
+const CELL_LINES: usize = 4;
 
 /// Prints the table.
 ///
 /// # Errors
 ///
 /// The output cannot be written.
-pub fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
-    line(out, &HEADS.map(str::to_owned), "  ")?;
-    writeln!(out, "{}", "-".repeat(WIDTHS.iter().map(|width| width + 2).sum()))?;
+pub fn print(rows: &[Row], colours: bool, out: &mut impl Write) -> io::Result<()> {
+    line(out, &HEADS.map(str::to_owned), " ", None)?;
+    writeln!(out, "{}", "-".repeat(WIDTHS.iter().map(|width| width + 2).sum::<usize>() + 1))?;
     for row in rows {
         let verdict = row.verdict.to_string();
         let cells = [row.domain, row.shows, &row.dnssec, &row.tls, &verdict, &row.why];
@@ -29,20 +31,34 @@ pub fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
         for index in 0..height {
             let cell = |column: usize| wrapped[column].get(index).cloned().unwrap_or_default();
             let tick = match index {
-                0 if row.as_expected => "ok",
-                0 => "!!",
-                _ => "  ",
+                0 if row.as_expected => "\u{2713}",
+                0 => "\u{2717}",
+                _ => " ",
             };
-            line(out, &[cell(0), cell(1), cell(2), cell(3), cell(4), cell(5)], tick)?;
+            let colour = colours.then(|| colour(row.verdict));
+            line(out, &[cell(0), cell(1), cell(2), cell(3), cell(4), cell(5)], tick, colour)?;
         }
     }
     Ok(())
 }
 
-fn line(out: &mut impl Write, cells: &[String; 6], tick: &str) -> io::Result<()> {
+/// The terminal's code for a verdict: green, yellow, red.
+fn colour(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Delivered => "32",
+        Verdict::Delayed => "33",
+        Verdict::Returned | Verdict::Unclear => "31",
+    }
+}
+
+fn line(out: &mut impl Write, cells: &[String; 6], tick: &str, colour: Option<&str>) -> io::Result<()> {
     let mut text = String::from(tick);
-    for (cell, width) in cells.iter().zip(WIDTHS) {
-        text.push_str(&format!(" {cell:<width$} "));
+    for (index, (cell, width)) in cells.iter().zip(WIDTHS).enumerate() {
+        let padded = format!("{cell:<width$}");
+        match colour {
+            Some(colour) if index == VERDICT => text.push_str(&format!(" \x1b[{colour}m{padded}\x1b[0m ")),
+            _ => text.push_str(&format!(" {padded} ")),
+        }
     }
     writeln!(out, "{}", text.trim_end())
 }
@@ -82,7 +98,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::show::{Protection, Verdict};
+    use crate::show::Protection;
 
     #[test]
     fn no_line_is_wider_than_120_columns() {
@@ -100,11 +116,11 @@ mod tests {
             story: Vec::new(),
         };
         let mut out = Vec::new();
-        print(&[row], &mut out).expect("memory");
+        print(&[row], false, &mut out).expect("memory");
         let text = String::from_utf8(out).expect("text");
         let widest = text.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(120), "{widest:?}\n{text}");
-        assert!(text.contains("!!"));
+        assert!(text.contains('\u{2717}'));
     }
 
     #[test]
