@@ -12,6 +12,7 @@ use mta_smtp::reply::EnhancedStatus;
 
 use super::maildir::{self, Item, MaildirError};
 use crate::account::{self, Accounts};
+use crate::clock::{Clock, SystemClock};
 use crate::log::Line;
 use crate::outbound::{
     AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict,
@@ -46,10 +47,12 @@ pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> Att
         (job, outcomes)
     })
     .await;
+    let now = SystemClock.unix_seconds();
     for outcome in &outcomes {
-        ::log::info!("{}", log_line(&job, outcome));
+        ::log::info!("{}", log_line(&job, outcome, now));
     }
     let decision = Decision {
+        started_at_unix: now,
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         route: job.route.to_string(),
         destination: job.destination,
@@ -59,19 +62,22 @@ pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> Att
     AttemptReport { outcomes, decision }
 }
 
-fn log_line(job: &Job, outcome: &RecipientOutcome) -> Line {
-    let status = match outcome.outcome.verdict {
-        Verdict::Delivered => "delivered",
-        Verdict::Deferred => "deferred",
-        Verdict::Failed => "failed",
+/// The same keys as mail out has, in the same order.
+fn log_line(job: &Job, of: &RecipientOutcome, now_unix: u64) -> Line {
+    let (event, status) = match of.outcome.verdict {
+        Verdict::Delivered => ("delivered", "sent"),
+        Verdict::Deferred => ("deferred", "deferred"),
+        Verdict::Failed => ("failed", "failed"),
     };
-    Line::new("local")
+    Line::new(event)
         .with("qid", &job.queue_id)
         .with("mailfrom", &job.reverse_path)
-        .with("rcpt", &outcome.recipient.mailbox)
+        .with("rcpt", format_args!("<{}>", of.recipient.mailbox))
         .with("status", status)
-        .with("dsn", outcome.outcome.status)
-        .with("reason", &outcome.outcome.text)
+        .with("dsn", of.outcome.status)
+        .with("delay", now_unix.saturating_sub(job.accepted_at_unix))
+        .with("route", &job.route)
+        .with("reason", &of.outcome.text)
 }
 
 /// Delivers to each recipient in turn. Blocking.

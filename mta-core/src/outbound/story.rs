@@ -18,6 +18,7 @@ impl Decision {
         }
         match &self.mx {
             Some(mx) if self.ended_early.is_none() => story.push(mx_sentence(mx)),
+            None if self.route == "local" => story.push("The domain is ours.".to_owned()),
             None if self.ended_early.is_none() => story.push(format!("By configuration to {}.", self.route)),
             _ => {}
         }

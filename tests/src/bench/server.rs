@@ -132,9 +132,11 @@ fn start_mta(folder: tempfile::TempDir) -> Result<Server> {
     let state = folder.path().join("state");
     let config = format!(
         "hostname = \"bench.example\"\n\
-         listen = [\"{SERVER}\"]\n\
          state_dir = \"{}\"\n\
-         [relay]\nhost = \"{sink_host}\"\nport = {sink_port}\ntls = \"none\"\n",
+         [smtp]\nlisten = [\"{SERVER}\"]\nrelay_networks = [\"127.0.0.0/8\"]\n\
+         [dns]\nservers = [\"127.0.0.1:9\"]\n\
+         [outbound]\nallow_loopback = true\n\
+         [relay]\nhost = \"{sink_host}\"\nport = {sink_port}\ntls = \"never\"\n",
         state.display()
     );
     let path = folder.path().join("mta.toml");
