@@ -117,28 +117,27 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
     };
     print(&mut out).map_err(|error| error.to_string())?;
     if arguments.keep {
-        keep(&lab, network.is_ok(), &mut out).map_err(|error| error.to_string())?;
+        keep(&lab, network.is_ok(), &rows, &mut out).map_err(|error| error.to_string())?;
     }
     Ok(if all_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Tells how to explore, and waits until somebody presses Enter.
-fn keep(lab: &lab::Lab, in_namespace: bool, out: &mut impl Write) -> io::Result<()> {
+fn keep(lab: &lab::Lab, in_namespace: bool, rows: &[show::Row], out: &mut impl Write) -> io::Result<()> {
     let program = lab::program(lab.directory())?;
     let config = lab.daemon().config_file();
     let mta_cli = format!("{} --config {}", program.display(), config.display());
     writeln!(out, "\nThe laboratory stays up.")?;
     if in_namespace {
         writeln!(out, "  a shell inside:    cargo lab shell {}", std::process::id())?;
-        writeln!(
-            out,
-            "  (or)               nsenter --target {} --user --net --preserve-credentials",
-            std::process::id()
-        )?;
+        let user = if rustix::process::geteuid().is_root() { "" } else { " --user --preserve-credentials" };
+        writeln!(out, "  (or)               nsenter --target {}{user} --net", std::process::id())?;
     }
     writeln!(out, "  everything is in   {}", lab.directory().display())?;
     writeln!(out, "  the queue:         {mta_cli} queue list")?;
-    writeln!(out, "  one message:       {mta_cli} queue show ID")?;
+    if let Some(row) = rows.iter().find(|row| row.verdict == show::Verdict::Delayed) {
+        writeln!(out, "  why one is late:   {mta_cli} queue show {}", row.queue_id)?;
+    }
     writeln!(out, "  send more to       {}", lab.daemon().address())?;
     writeln!(out, "  ask its DNS at     {}", lab.dns.forwarder())?;
     writeln!(out, "Press Enter to take it down.")?;
