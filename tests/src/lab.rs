@@ -25,7 +25,7 @@ use mta_core::control::MessageView;
 
 use crate::client;
 use crate::daemon::{Daemon, Settings, quoted};
-use crate::dns::{DnsServers, Internet};
+use crate::dns::{DnsServers, ForwarderMode, Internet};
 use crate::mx::{Behaviour, MxHost};
 use crate::netns;
 use crate::zone::Zone;
@@ -70,6 +70,7 @@ pub struct Plan {
     settings: Settings,
     next_host: u8,
     recursion: bool,
+    mode: ForwarderMode,
 }
 
 impl Default for Plan {
@@ -94,6 +95,7 @@ impl Plan {
             settings: Settings::default(),
             next_host: 10,
             recursion: false,
+            mode: ForwarderMode::Plain,
         };
         plan.zone(Zone::new(OWN_DOMAIN).mx("@", 10, "mail").address("mail", Ipv4Addr::LOCALHOST));
         plan
@@ -112,6 +114,11 @@ impl Plan {
     /// The daemon finds everything from the root down by itself, instead of asking the forwarder.
     pub fn with_own_recursion(&mut self) {
         self.recursion = true;
+    }
+
+    /// The forwarder behaves like this from the start.
+    pub fn forwarder_mode(&mut self, mode: ForwarderMode) {
+        self.mode = mode;
     }
 
     /// Adds an MX host at an address of its own. Without behaviour nothing listens there.
@@ -171,6 +178,7 @@ impl Plan {
         let directory = tempfile::Builder::new().prefix("mta-lab-").tempdir()?;
         let internet = Internet::new(self.zones.drain(..));
         let dns = DnsServers::start(internet.tree(), self.ports.dns)?;
+        dns.set_mode(self.mode);
         let mut hosts = BTreeMap::new();
         for (name, (address, behaviour)) in std::mem::take(&mut self.hosts) {
             if let Some(behaviour) = behaviour {
@@ -196,15 +204,13 @@ impl Plan {
         let maildir = directory.join("mail/{domain}/{mailbox}");
         settings.set_text(&format!("domain.\"{OWN_DOMAIN}\".maildir"), &maildir.display().to_string());
         settings.set_text("dns.trust_anchor_file", &anchor.display().to_string());
-        if self.recursion {
-            // A forwarder that is none, so that recursion is the only way.
-            settings.set("dns.servers", &format!("[\"127.53.0.99:{}\"]", dns.port()));
-            settings.set("dns.root_servers", &format!("[\"{}:{}\"]", crate::dns::ROOT_SERVER, dns.port()));
-            settings.set("dns.authoritative_port", &dns.port().to_string());
-        } else {
-            settings.set("dns.servers", &format!("[\"{}\"]", dns.forwarder()));
-            settings.set("dns.recursion", "false");
-        }
+        settings.set("dns.root_servers", &format!("[\"{}:{}\"]", crate::dns::ROOT_SERVER, dns.port()));
+        settings.set("dns.authoritative_port", &dns.port().to_string());
+        // For own recursion a forwarder that is none, so that recursion is the only way.
+        let forwarder =
+            if self.recursion { format!("127.53.0.99:{}", dns.port()) } else { dns.forwarder().to_string() };
+        settings.set("dns.servers", &format!("[\"{forwarder}\"]"));
+        settings.set("dns.recursion", &self.recursion.to_string());
         settings.set("outbound.port", &self.ports.smtp.to_string());
         settings.set("outbound.allow_loopback", "true");
         settings.set("outbound.ipv6", "false");
