@@ -181,6 +181,8 @@ mod tests {
         );
         assert_eq!(judge("x.z.", A, &[("m.z.", "q.y.", &[A]), apex]), None, "a next name outside the zone");
         assert_eq!(judge("x.y.", A, &[("m.y.", "z.", &[A]), apex]), None, "a name outside the zone");
+        assert_eq!(judge("x.z.", A, &[("m.z.", "q.zz.", &[A]), apex]), None, "a next name behind the zone");
+        assert_eq!(judge("x.zz.", A, &[last, apex]), None, "a name behind the zone");
     }
 
     #[test]

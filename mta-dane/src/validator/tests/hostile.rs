@@ -306,6 +306,14 @@ fn a_question_for_ds_is_not_answered_by_the_child() {
         let signed = signed_as("sub.example.test.", &zone.keys[0], &[ds]);
         let forgery = response("sub.example.test.", DS, ResponseCode::NoError, signed, vec![]);
         assert_bogus(&forged(world, "sub.example.test.", DS, &forgery), "DS made by the child");
+        // Nor when the child's keys are known already.
+        let warm = world.validator();
+        let honest = &mut |name: &Name, rtype: RecordType| Ok(world.respond(name, rtype));
+        assert_eq!(drive(&warm, NOW, "sub.example.test.", MX, honest).0.status, Status::Secure);
+        let lying = &mut |name: &Name, rtype: RecordType| {
+            Ok(if rtype == DS { forgery.clone() } else { world.respond(name, rtype) })
+        };
+        assert_bogus(&drive(&warm, NOW, "sub.example.test.", DS, lying).0, "DS made by the child, warm");
     });
 }
 

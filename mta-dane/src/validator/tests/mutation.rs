@@ -111,6 +111,60 @@ fn mutate(message: &mut Message, dice: &mut Dice, strangers: &[Record]) {
     }
 }
 
+/// Every signed record set that the world can be made to give out, each with its signatures: what an attacker without
+/// keys can collect and replay.
+fn collected(world: &World) -> Vec<Vec<Record>> {
+    let mut names: Vec<Name> = world.zones.values().flat_map(|zone| zone.records.keys().cloned()).collect();
+    for zone in world.zones.keys() {
+        names.extend(["0", "mm", "zzz", "*", "_tcp.mail"].iter().filter_map(|label| {
+            let below = if zone.is_root() { format!("{label}.") } else { format!("{label}.{zone}") };
+            Name::from_ascii(below).ok()
+        }));
+    }
+    let mut sets: Vec<Vec<Record>> = Vec::new();
+    for name in &names {
+        for rtype in [A, MX, TLSA, DS, RecordType::DNSKEY, RecordType::CNAME] {
+            let message = world.respond(name, rtype);
+            let records: Vec<Record> = message.answers.into_iter().chain(message.authorities).collect();
+            for record in records.iter().filter(|r| rrsig_of(r).is_none()) {
+                let of_set = |r: &&Record| {
+                    let covered = rrsig_of(r).map_or_else(|| r.record_type(), |sig| sig.input().type_covered);
+                    r.name == record.name && covered == record.record_type()
+                };
+                let set: Vec<Record> = records.iter().filter(of_set).cloned().collect();
+                let key = |set: &[Record]| (set[0].name.clone(), set[0].record_type(), set.len());
+                if !sets.iter().any(|known| key(known) == key(&set) && known[0].data == set[0].data) {
+                    sets.push(set);
+                }
+            }
+        }
+    }
+    sets
+}
+
+/// A response put together from genuine record sets, those near the question more often than others.
+fn composed(message: &mut Message, dice: &mut Dice, sets: &[Vec<Record>]) {
+    let name = message.queries[0].name.clone();
+    let near: Vec<&Vec<Record>> =
+        sets.iter().filter(|set| set[0].name.zone_of(&name) || set[0].record_type().is_dnssec()).collect();
+    if dice.roll(2) == 0 {
+        message.answers.clear();
+    }
+    if dice.roll(3) > 0 {
+        message.authorities.clear();
+    }
+    for _ in 0..=dice.roll(5) {
+        let set = if dice.roll(4) == 0 { &sets[dice.roll(sets.len())] } else { near[dice.roll(near.len())] };
+        let mut set = set.clone();
+        if dice.roll(6) == 0 {
+            // As if it had been expanded from a wildcard.
+            set.iter_mut().for_each(|record| record.name = name.clone());
+        }
+        if dice.roll(3) == 0 { message.answers.extend(set) } else { message.authorities.extend(set) }
+    }
+    message.metadata.response_code = [ResponseCode::NoError, ResponseCode::NXDomain][dice.roll(2)];
+}
+
 /// The message with some bytes changed on the wire, if it can still be read.
 fn damaged(message: &Message, dice: &mut Dice) -> Option<Message> {
     let mut bytes = message.to_vec().ok()?;
@@ -127,13 +181,19 @@ fn damaged(message: &Message, dice: &mut Dice) -> Option<Message> {
     Message::from_vec(&bytes).ok().filter(|m| m.to_vec().is_ok())
 }
 
+/// What the attacker has to work with.
+struct Pool {
+    strangers: Vec<Record>,
+    sets: Vec<Vec<Record>>,
+}
+
 /// One lookup in which some responses are damaged.
 fn attacked(
     world: &World,
     validator: &Arc<Validator>,
     question: (&str, RecordType),
     dice: &mut Dice,
-    strangers: &[Record],
+    pool: &Pool,
 ) -> Answer {
     // Mostly one damaged response in a lookup: several together nearly always end as bogus.
     let victim = dice.roll(6);
@@ -142,10 +202,10 @@ fn attacked(
         let mut message = world.respond(name, rtype);
         index += 1;
         if index - 1 == victim || dice.roll(12) == 0 {
-            if dice.roll(2) == 0 {
-                mutate(&mut message, dice, strangers);
-            } else if let Some(bad) = damaged(&message, dice) {
-                message = bad;
+            match dice.roll(3) {
+                0 => mutate(&mut message, dice, &pool.strangers),
+                1 => composed(&mut message, dice, &pool.sets),
+                _ => message = damaged(&message, dice).unwrap_or(message),
             }
         }
         Ok(message)
@@ -177,7 +237,7 @@ fn rounds() -> u64 {
 
 fn run(world: &World, label: &str) {
     let rounds = rounds();
-    let strangers = strangers(world);
+    let pool = Pool { strangers: strangers(world), sets: collected(world) };
     let mut survived = 0;
     for question in QUESTIONS {
         let genuine = ask(world, question.0, question.1);
@@ -186,7 +246,7 @@ fn run(world: &World, label: &str) {
             let mut dice = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let validator = world.validator();
             let what = format!("{label} {question:?} round {round}");
-            let got = attacked(world, &validator, question, &mut dice, &strangers);
+            let got = attacked(world, &validator, question, &mut dice, &pool);
             judge(&genuine, &got, genuine.status == Status::Insecure, &what);
             survived += u64::from(!got.status.is_error());
             // Whatever the attack left in the cache must not spoil a later honest lookup into a wrong verdict.
