@@ -3,7 +3,6 @@
 //! Whatever the daemon's tests conclude rests on these zones being right, and wrong exactly where they shall be.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hickory_proto::dnssec::Algorithm;
@@ -11,6 +10,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::TLSA;
 use mta_lab::dns::{DnsServers, Internet};
+use mta_lab::unbound::Unbound;
 use mta_lab::zone::{Denial, FaultKind, ParentDs, Zone, name};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -83,67 +83,13 @@ enum Verdict {
     Failed,
 }
 
-fn verdict(server: SocketAddr, qname: &str, rtype: RecordType) -> Verdict {
-    let answer = ask(server, qname, rtype);
+fn verdict(unbound: &Unbound, qname: &str, rtype: RecordType) -> Verdict {
+    let answer = unbound.ask(qname, rtype);
     let count = answer.answers.iter().filter(|record| record.record_type() == rtype).count();
     match answer.metadata.response_code {
         ResponseCode::ServFail => Verdict::Failed,
         rcode if answer.metadata.authentic_data => Verdict::Secure(rcode, count),
         rcode => Verdict::Insecure(rcode, count),
-    }
-}
-
-/// An unbound that validates what it gets from the laboratory's forwarder.
-struct Unbound {
-    process: Child,
-    address: SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Unbound {
-    fn start(forwarder: SocketAddr, anchor: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let address = UdpSocket::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
-        let anchor_file = directory.path().join("anchor");
-        std::fs::write(&anchor_file, anchor).expect("a file");
-        let config = format!(
-            "server:\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n \
-             interface: 127.0.0.1@{port}\n do-not-query-localhost: no\n module-config: \"validator iterator\"\n \
-             trust-anchor-file: {anchor}\n local-zone: \"example.\" nodefault\n verbosity: 1\n \
-             do-ip6: no\n val-log-level: 2\n\
-             forward-zone:\n name: \".\"\n forward-addr: {ip}@{forwarder_port}\nremote-control:\n control-enable: no\n",
-            port = address.port(),
-            anchor = anchor_file.display(),
-            ip = forwarder.ip(),
-            forwarder_port = forwarder.port(),
-        );
-        let file = directory.path().join("unbound.conf");
-        std::fs::write(&file, config).expect("a file");
-        let stderr = std::fs::File::create(directory.path().join("log")).expect("a file");
-        let mut process = Command::new("unbound")
-            .arg("-c")
-            .arg(&file)
-            .arg("-d")
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .ok()?;
-        // Ready once it takes TCP connections on its port.
-        for _ in 0..200 {
-            assert!(process.try_wait().expect("a process").is_none(), "unbound ended at once");
-            if std::net::TcpStream::connect(address).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(Self { process, address, _directory: directory })
-    }
-}
-
-impl Drop for Unbound {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
     }
 }
 
@@ -157,7 +103,7 @@ fn unbound_agrees_with_every_zone() {
     };
     let mut wrong = Vec::new();
     let mut check = |qname: &str, rtype, expected: Verdict| {
-        let found = verdict(unbound.address, qname, rtype);
+        let found = verdict(&unbound, qname, rtype);
         if found != expected {
             wrong.push(format!("{qname} {rtype}: {found:?}, not {expected:?}"));
         }
