@@ -92,6 +92,8 @@ struct Spec {
     more: &'static str,
     /// Changes the signed zone's text.
     damage: fn(String) -> String,
+    /// False where the server knows nothing of a zone that is delegated to it.
+    served: bool,
     /// Seconds from now at which signatures begin and end, if not the tool's default.
     window: Option<(i64, i64)>,
 }
@@ -105,6 +107,7 @@ impl Spec {
             parent: Parent::Right,
             more: "",
             damage: |text| text,
+            served: true,
             window: None,
         }
     }
@@ -141,6 +144,11 @@ impl Spec {
 
     const fn holding(mut self, more: &'static str) -> Self {
         self.more = more;
+        self
+    }
+
+    const fn lame(mut self) -> Self {
+        self.served = false;
         self
     }
 
@@ -185,6 +193,8 @@ fn specs() -> Vec<Spec> {
         Spec::with_ds("sha384ds", Parent::Digest("SHA-384")),
         Spec::within("expired", -20 * DAY, -5 * DAY),
         Spec::within("future", 5 * DAY, 20 * DAY),
+        Spec::new("lame").lame(),
+        Spec::unsigned("plainlame").lame(),
         Spec::damaged("stripped", |text| without(&text, "RRSIG", "")),
         Spec::damaged("notlsasig", |text| without(&text, "RRSIG", "TLSA")),
         Spec::damaged("nomxsig", |text| without(&text, "RRSIG", "MX")),
@@ -338,7 +348,9 @@ fn make_tree(dir: &Path) -> (Vec<String>, String) {
         let ds = make_zone(dir, &zone, &spec, &owed_to(&owed, &zone));
         let parent = zone.split_once('.').unwrap().1.to_owned();
         owed.push((parent, format!("{zone} NS ns.lab.\n{ds}")));
-        zones.push(zone);
+        if spec.served {
+            zones.push(zone);
+        }
     }
     let lab = Spec::new("lab").holding("ns A 127.0.0.1\n");
     let ds = make_zone(dir, "lab.", &lab, &owed_to(&owed, "lab."));
