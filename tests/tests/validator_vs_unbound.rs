@@ -1,7 +1,8 @@
 //! The validator and unbound over the same zones, verdict by verdict; differences only where listed.
 //!
-//! BIND's tools sign the zones, `named` serves all of them from one loopback port, `unbound` validates what it fetches from
-//! there, and so does our validator, which asks `named` directly. Nothing of ours made the data.
+//! BIND's tools sign the zones, `named` and `nsd` serve all of them, each from one loopback port. `unbound` validates what it
+//! fetches from `named`, our validator what it fetches from either. Nothing of ours made the data.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +19,8 @@ use hickory_proto::rr::{Name, Record};
 use mta_dane::dnssec::{Answer, Kind, Status};
 use mta_dane::validator::{CacheLimits, Limits, Lookup, Step, TransportFailure, TrustAnchors, Validator};
 
-const PROGRAMS: [&str; 5] = ["named", "unbound", "dnssec-keygen", "dnssec-signzone", "dnssec-dsfromkey"];
+const PROGRAMS: [&str; 6] =
+    ["named", "nsd", "unbound", "dnssec-keygen", "dnssec-signzone", "dnssec-dsfromkey"];
 
 /// What every zone holds besides SOA and NS.
 const RECORDS: &str = "\
@@ -409,6 +411,23 @@ fn start_named(dir: &Path, zones: &[String], port: u16) -> Daemon {
     start(dir, "named", &["-g", "-n", "1", "-c", &dir.join("named.conf").display().to_string()])
 }
 
+/// A second kind of server over the same files: it puts proofs together in its own way.
+fn start_nsd(dir: &Path, zones: &[String], port: u16) -> Daemon {
+    let path = dir.display();
+    let mut conf = format!(
+        "server:\n ip-address: 127.0.0.1@{port}\n port: {port}\n username: \"\"\n zonesdir: \"{path}\"\n database: \"\"\n\
+         pidfile: \"{path}/nsd.pid\"\n xfrdfile: \"{path}/xfrd.state\"\n xfrdir: \"{path}\"\n\
+         zonelistfile: \"{path}/zone.list\"\n server-count: 1\n rrl-ratelimit: 0\n minimal-responses: no\n\
+         remote-control:\n control-enable: no\n"
+    );
+    for zone in zones {
+        let file = if zone == "." { "root" } else { zone };
+        writeln!(conf, "zone:\n name: \"{zone}\"\n zonefile: \"{file}.signed\"").unwrap();
+    }
+    std::fs::write(dir.join("nsd.conf"), conf).unwrap();
+    start(dir, "nsd", &["-d", "-c", &dir.join("nsd.conf").display().to_string()])
+}
+
 fn start_unbound(dir: &Path, anchor: &str, upstream: u16, port: u16) -> Daemon {
     let path = dir.display();
     std::fs::write(dir.join("anchor.ds"), anchor).unwrap();
@@ -564,7 +583,8 @@ struct Lab {
     dir: tempfile::TempDir,
     anchor: String,
     named_port: u16,
-    _named: Daemon,
+    nsd_port: u16,
+    _servers: [Daemon; 2],
 }
 
 impl Lab {
@@ -580,7 +600,10 @@ impl Lab {
         let named_port = free_port();
         let named = start_named(dir.path(), &zones, named_port);
         await_server(named_port, dir.path(), "named");
-        Some(Self { dir, anchor, named_port, _named: named })
+        let nsd_port = free_port();
+        let nsd = start_nsd(dir.path(), &zones, nsd_port);
+        await_server(nsd_port, dir.path(), "nsd");
+        Some(Self { dir, anchor, named_port, nsd_port, _servers: [named, nsd] })
     }
 
     fn unbound(&self) -> (u16, Daemon) {
@@ -654,7 +677,8 @@ fn every_verdict_is_that_of_unbound() {
         cold_queries += queries;
         let (warm_answer, queries) = by_us(&warm, named_port, name, *rtype);
         warm_queries += queries;
-        for (how, ours) in [("cold", &cold_answer), ("warm", &warm_answer)] {
+        let (by_nsd, _) = by_us(&lab.validator(), lab.nsd_port, name, *rtype);
+        for (how, ours) in [("cold", &cold_answer), ("warm", &warm_answer), ("from nsd", &by_nsd)] {
             if verdict(ours) == theirs {
                 continue;
             }
