@@ -10,7 +10,7 @@
 //! - [`show`]: the show for a newcomer.
 //! - [`peers`]: real software: Postfix, nsd, unbound.
 //! - [`cargo`]: what cargo says of the workspace.
-//! - [`bench`]: this server and Postfix side by side.
+//! - [`mod@bench`]: this server and Postfix side by side.
 //!
 //! What a test of the laboratory finds is what the daemon and its peers really did, never what a mock assumed.
 

@@ -1,7 +1,7 @@
 //! What a correct name server says: referrals, data, aliases, wildcards and denials with their proofs.
 //!
 //! RFC 1034 4.3.2 with RFC 4035 3.1, RFC 5155 7.2, RFC 6672. Faults of the server ([`FaultKind::Rcode`] and the like)
-//! are found here and reported, [`super::server`] acts on them.
+//! are found here and reported, the servers act on them.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::CNAME;
