@@ -125,6 +125,15 @@ pub(crate) struct InHand {
     destinations: HashMap<i64, usize>,
 }
 
+impl InHand {
+    fn take(&mut self, recipients: &[(ClaimedRecipient, i64)]) {
+        for (recipient, destination) in recipients {
+            self.recipients.insert(recipient.key);
+            *self.destinations.entry(*destination).or_default() += 1;
+        }
+    }
+}
+
 impl Claims {
     fn lock(&self) -> MutexGuard<'_, InHand> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
@@ -215,44 +224,58 @@ pub(crate) fn claim_older<K: Clone>(
     next_hop: &K,
 ) -> Result<Vec<Claim<K>>, QueueError> {
     let mut in_hand = claims.lock();
+    let mut found = Vec::new();
+    let result =
+        find_older(connection, &mut in_hand, destination, received_before, limit, next_hop, &mut found);
+    // A guard that is dropped, as all are after an error, takes this lock.
+    drop(in_hand);
+    let claims = found.into_iter().map(|found| found.guarded(claims)).collect();
+    result.map(|()| claims)
+}
+
+/// Fills `found`. What is in hand elsewhere is passed over and does not count: fewer than `limit` means that there is no
+/// more.
+fn find_older<K: Clone>(
+    connection: &Connection,
+    in_hand: &mut InHand,
+    destination: &str,
+    received_before: SystemTime,
+    limit: usize,
+    next_hop: &K,
+    found: &mut Vec<Found<K>>,
+) -> Result<(), QueueError> {
     let snapshot = connection.unchecked_transaction()?;
     let mut find = snapshot.prepare_cached("SELECT id, failures FROM destination WHERE name = ?1")?;
-    let Some((id, failures)) =
-        find.query_row([destination], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?))).optional()?
-    else {
-        return Ok(Vec::new());
-    };
+    let known = find.query_row([destination], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)));
+    let Some((id, failures)) = known.optional()? else { return Ok(()) };
     let mut oldest = snapshot.prepare_cached(
         "SELECT DISTINCT r.message FROM recipient r JOIN message m ON m.id = r.message
          WHERE r.destination = ?1 AND r.state = 0 AND r.message < ?2 AND m.received_at < ?3
-         ORDER BY r.message LIMIT ?4",
+         ORDER BY r.message",
     )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     // Ids are times: the first condition ends the search in the index, the second is the rule.
-    let bounds = params![id, unix_micros(received_before), unix_seconds(received_before), limit];
-    let ids = oldest.query_map(bounds, |row| row.get::<_, i64>(0))?;
-    let mut found = Vec::new();
-    for message in ids.collect::<Result<Vec<_>, _>>()? {
+    let mut ids = oldest.query(params![id, unix_micros(received_before), unix_seconds(received_before)])?;
+    while found.len() < limit {
+        let Some(row) = ids.next()? else { break };
+        let message: i64 = row.get(0)?;
         let Ok(Some(stored)) = load_message(&snapshot, message) else { continue };
-        let mut group = Vec::new();
-        let rows = format!(
+        let mut statement = snapshot.prepare_cached(&format!(
             "SELECT {RECIPIENT_COLUMNS} FROM recipient r WHERE r.message = ?1 AND r.destination = ?2 AND r.state = 0"
-        );
-        let mut rows = snapshot.prepare_cached(&rows)?;
-        let mut rows = rows.query(params![message, id])?;
+        ))?;
+        let mut rows = statement.query(params![message, id])?;
+        let mut group = Vec::new();
         while let Some(row) = rows.next()? {
             let Ok(recipient) = claimed_recipient(row, destination, failures) else { continue };
-            if group.len() < MAX_RECIPIENTS && in_hand.recipients.insert(recipient.key) {
-                *in_hand.destinations.entry(id).or_default() += 1;
+            if !in_hand.recipients.contains(&recipient.key) {
                 group.push((recipient, id));
             }
         }
         if !group.is_empty() {
+            in_hand.take(&group);
             found.push(Found { message: stored, next_hop: next_hop.clone(), recipients: group });
         }
     }
-    drop(in_hand);
-    Ok(found.into_iter().map(|found| found.guarded(claims)).collect())
+    Ok(())
 }
 
 /// A claim before it has its guard.
@@ -407,13 +430,10 @@ impl<P: Planner> Search<'_, P> {
             }
             recipients.push((recipient, destination));
         }
-        for (recipient, destination) in &recipients {
-            self.in_hand.recipients.insert(recipient.key);
-            *self.in_hand.destinations.entry(*destination).or_default() += 1;
-        }
         if recipients.is_empty() {
             return Ok(Err("recipients"));
         }
+        self.in_hand.take(&recipients);
         Ok(Ok(Found { message: stored, next_hop: next_hop.clone(), recipients }))
     }
 

@@ -285,6 +285,9 @@ fn what_is_over_is_found_oldest_first_whether_due_or_not() {
     assert_eq!(over.len(), 1);
     assert_eq!((over[0].message.id, over[0].recipients.len()), (old, 2));
     assert!(queue.claim_older("down.example", start + MINUTE, 10, &()).expect("in hand").is_empty());
+    put(&queue, &["d@down.example"], start);
+    let next = queue.claim_older("down.example", start + MINUTE, 1, &()).expect("behind what is in hand");
+    assert_eq!(next.len(), 1);
 }
 
 #[test]

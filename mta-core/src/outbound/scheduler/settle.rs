@@ -181,11 +181,15 @@ impl Scheduler {
                 Err(error) => {
                     let line = Line::new("notification-failed").with("qid", claim.message.id);
                     ::log::error!("{}", line.with("error", error));
-                    keep_trying(&mut states, options, now, random);
-                    complete = false;
+                    // A delay can be told next time; a failure that nobody was told of is lost mail.
+                    if action == Action::Failed {
+                        keep_trying(&mut states, options, now, random);
+                        complete = false;
+                    }
                 }
             }
         }
+        states.iter().for_each(|state| log_expiry(&claim.message, state, now));
         let record = AttemptRecord {
             at: now,
             results: states.iter().map(recipient_result).collect(),
@@ -360,6 +364,21 @@ fn destination_result(
     let failures = failures.saturating_add(1);
     let wait = options.schedule.wait(failures, random);
     DestinationResult::Failed { failures, not_before: now + wait }
+}
+
+/// The log line of mail that is given up because its time is over; the attempt itself has its own.
+fn log_expiry(message: &Message, state: &State<'_>, now: SystemTime) {
+    if state.result != mta_queue::RecipientOutcome::Expired {
+        return;
+    }
+    let line = Line::new("expired")
+        .with("qid", message.id)
+        .with("mailfrom", &message.reverse_path)
+        .with("rcpt", format!("<{}>", state.claimed.recipient.mailbox))
+        .with("status", "expired")
+        .with("dsn", state.outcome.status)
+        .with("delay", now.duration_since(message.received_at).unwrap_or_default().as_secs());
+    ::log::warn!("{}", line.with("reason", &state.outcome.text));
 }
 
 fn recipient_result(settled: &State<'_>) -> RecipientResult {
