@@ -125,7 +125,7 @@ pub struct QueueShow {
     pub json: bool,
 }
 
-/// Try messages again now.
+/// Try the recipients that fit again now.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "retry", example = "{command_name} --to @example.org")]
 pub struct QueueRetry {
@@ -141,7 +141,7 @@ pub struct QueueRetry {
     /// queued or deferred
     #[argh(option, arg_name = "status")]
     pub status: Option<String>,
-    /// every message that waits
+    /// everything that waits
     #[argh(switch)]
     pub all: bool,
     /// only say how many it would be
@@ -152,7 +152,7 @@ pub struct QueueRetry {
     pub json: bool,
 }
 
-/// Take messages out of the queue. Nobody is notified, and they cannot be had back.
+/// Take the recipients that fit out of the queue. Nobody is notified, and it cannot be undone.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "drop", example = "{command_name} --from '<>' --dry-run")]
 pub struct QueueDrop {
@@ -168,7 +168,7 @@ pub struct QueueDrop {
     /// queued, deferred, held or damaged
     #[argh(option, arg_name = "status")]
     pub status: Option<String>,
-    /// every message that waits
+    /// everything that waits
     #[argh(switch)]
     pub all: bool,
     /// only say how many it would be

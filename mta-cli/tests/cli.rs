@@ -116,7 +116,7 @@ fn dropping_asks_and_without_a_terminal_needs_yes() {
     daemon(dir.path(), vec![vec![done(3)]]);
     let output = mta(dir.path(), &["-c", "mta.toml", "queue", "drop", "--all"]);
     assert_eq!(output.status.code(), Some(64));
-    assert_eq!(err(&output), "mta-cli: queue drop: 3 messages would be dropped; give --yes to do it\n");
+    assert_eq!(err(&output), "mta-cli: queue drop: 3 recipients would be dropped; give --yes to do it\n");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn dropping_with_yes_counts_first_and_tells_what_was_done() {
     let dir = folder("");
     let daemon = daemon(dir.path(), vec![vec![done(3)], vec![done(2)]]);
     let output = mta(dir.path(), &["-c", "mta.toml", "queue", "drop", "--from", "<>", "--yes"]);
-    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "2 messages dropped\n"));
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "2 recipients dropped\n"));
     let requests = daemon.join().unwrap();
     assert!(
         matches!(&requests[..], [Request::QueueCount(a), Request::QueueDrop(b)] if a == b && a.from.as_deref() == Some("<>"))
@@ -136,7 +136,7 @@ fn a_dry_run_changes_nothing() {
     let dir = folder("");
     let daemon = daemon(dir.path(), vec![vec![done(1)]]);
     let output = mta(dir.path(), &["-c", "mta.toml", "queue", "retry", "0abc", "--dry-run"]);
-    assert_eq!(out(&output), "1 message would be tried again\n");
+    assert_eq!(out(&output), "1 recipient would be tried again\n");
     assert!(matches!(&daemon.join().unwrap()[..], [Request::QueueCount(_)]));
 }
 

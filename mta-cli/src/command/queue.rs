@@ -195,12 +195,13 @@ mod story {
         for result in &attempt.results {
             let remote = result.remote.as_deref().map(|r| format!(" by {}", visible(r))).unwrap_or_default();
             let (recipient, reply) = (visible(&result.recipient), visible(&result.reply));
-            let _ = writeln!(
-                out,
-                "  {recipient}: {}{remote}: {} {reply}",
-                result.outcome,
-                visible(&result.status)
-            );
+            let outcome = format!("{recipient}: {}{remote}, {}", result.outcome, visible(&result.status));
+            // The story often gave the reply already.
+            if attempt.story.iter().any(|sentence| sentence.contains(&result.reply)) {
+                let _ = writeln!(out, "  {outcome}");
+            } else {
+                let _ = writeln!(out, "  {outcome}: {reply}");
+            }
         }
     }
 }
@@ -260,10 +261,10 @@ fn drop_messages(client: &mut Client, select: Select, how: Drop) -> Ended {
 fn confirmed(count: u64) -> Result<bool, Problem> {
     let input = std::io::stdin();
     if !input.is_terminal() {
-        let text = format!("queue drop: {count} messages would be dropped; give --yes to do it");
+        let text = format!("queue drop: {} would be dropped; give --yes to do it", recipients(count));
         return Err(Problem::new(Exit::USAGE, text));
     }
-    eprint!("Drop {}? Nobody will be notified. [y/N] ", messages(count));
+    eprint!("Drop {}? Nobody will be notified. [y/N] ", recipients(count));
     let mut answer = String::new();
     let read = input.lock().read_line(&mut answer);
     Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -272,16 +273,16 @@ fn confirmed(count: u64) -> Result<bool, Problem> {
 /// Says how many it were.
 fn changed(count: u64, action: &str, did: &str, dry_run: bool, json: bool) -> Exit {
     if json {
-        output::print_json(json!({ "action": action, "count": count, "dry_run": dry_run }));
+        output::print_json(json!({ "action": action, "recipients": count, "dry_run": dry_run }));
     } else {
-        output::print(&format!("{} {did}\n", messages(count)));
+        output::print(&format!("{} {did}\n", recipients(count)));
     }
     if count == 0 { Exit::NOTHING } else { Exit::DONE }
 }
 
-/// "1 message", "2 messages".
-fn messages(count: u64) -> String {
-    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+/// "1 recipient", "2 recipients".
+fn recipients(count: u64) -> String {
+    if count == 1 { "1 recipient".to_owned() } else { format!("{count} recipients") }
 }
 
 #[cfg(test)]
@@ -342,7 +343,7 @@ mod tests {
              mx1.example.net: 4.7.5 no TLSA record matched\n\n\
              Attempt 1, 2026-11-23T22:00:01Z:\n  \
              MX secure.\n  \
-             bob@example.net: deferred by mx1.example.net: 4.7.5 no TLSA record matched\n"
+             bob@example.net: deferred by mx1.example.net, 4.7.5: no TLSA record matched\n"
         );
     }
 

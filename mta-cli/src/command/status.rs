@@ -61,7 +61,8 @@ fn text(status: &StatusView) -> String {
         line("publish", record);
     }
     let queue = &status.queue;
-    line("queue", &format!("{} messages, {}", queue.messages, bytes(queue.content_bytes)));
+    let plural = if queue.messages == 1 { "message" } else { "messages" };
+    line("queue", &format!("{} {plural}, {}", queue.messages, bytes(queue.content_bytes)));
     line("recipients", &format!("{} wait, {} held, {} damaged", queue.waiting, queue.held, queue.damaged));
     line(
         "in all",

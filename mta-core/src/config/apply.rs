@@ -35,6 +35,7 @@ impl Config {
         options.sessions_per_client = size(smtp.max_sessions_per_client);
         options.write_timeout = smtp.write_timeout;
         options.greeting_wait = smtp.greeting_wait;
+        options.sender_rewrite = self.sender_rewrite();
         let limits = &mut options.limits;
         limits.recipients = size(smtp.max_recipients);
         limits.transactions = size(smtp.max_transactions);
@@ -50,6 +51,19 @@ impl Config {
         limits.tls_timeout = smtp.tls_timeout;
         limits.session_lifetime = smtp.session_timeout;
         options
+    }
+
+    /// Sender rewriting, where it is wanted.
+    fn sender_rewrite(&self) -> Option<inbound::SenderRewrite> {
+        let to = Domain::parse(self.rewrite.sender_domain.as_deref()?).ok()?;
+        let mut from: Vec<Domain> =
+            self.rewrite.from_domains.iter().filter_map(|d| Domain::parse(d).ok()).collect();
+        if from.is_empty() {
+            from =
+                ["localhost", "localhost.localdomain"].iter().filter_map(|d| Domain::parse(d).ok()).collect();
+            from.push(self.host_domain());
+        }
+        Some(inbound::SenderRewrite { from, to })
     }
 
     /// The own domains.

@@ -5,11 +5,13 @@
 
 use std::time::SystemTime;
 
-use mta_queue::{Page, Queue, QueueError, QueueId, Reader, RecipientState, Selector};
+use mta_queue::{
+    Listed, Page, Queue, QueueError, QueueId, Reader, RecipientState, Selector, StoredRecipient,
+};
 use serde_json::Value;
 
 use super::protocol::{Code, Done, Failure, ListArguments, Request, Select};
-use super::views::{MessageView, StatusView};
+use super::views::{MessageView, StatusView, status_word};
 
 /// Rows of a list where no limit is asked for.
 const DEFAULT_LIMIT: usize = 1000;
@@ -92,7 +94,11 @@ impl QueueOperations {
         let mut done = Done::default();
         let mut full = false;
         let after = arguments.after.as_deref().map(|id| self.id(id)).transpose()?;
-        self.each(&chosen, after, &mut |view| {
+        self.each(&chosen, after, &mut |listed| {
+            let view = MessageView::from(listed);
+            if !chosen.word.as_deref().is_none_or(|word| view.recipients.iter().any(|r| r.status == word)) {
+                return Ok(true);
+            }
             if usize::try_from(done.count).is_ok_and(|count| count >= limit) {
                 full = true;
                 return Ok(false);
@@ -109,7 +115,7 @@ impl QueueOperations {
         &self,
         chosen: &Chosen,
         mut after: Option<QueueId>,
-        visit: &mut dyn FnMut(MessageView) -> Result<bool, Failure>,
+        visit: &mut dyn FnMut(&Listed) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         loop {
             let page = self.reader.list(&chosen.selector, Page { after, limit: PAGE }).map_err(failed)?;
@@ -118,10 +124,7 @@ impl QueueOperations {
             };
             after = Some(last.message.id);
             for listed in &page {
-                let view = MessageView::from(listed);
-                let fits =
-                    chosen.word.as_deref().is_none_or(|w| view.recipients.iter().any(|r| r.status == w));
-                if fits && !visit(view)? {
+                if !visit(listed)? {
                     return Ok(());
                 }
             }
@@ -143,7 +146,7 @@ impl QueueOperations {
             return Err(Failure::new(Code::NotAllowed, "the queue is open for reading only"));
         };
         let chosen = self.selector(select)?;
-        let ids = self.ids(&chosen)?;
+        let (ids, _) = self.concerned(&chosen)?;
         let now = SystemTime::now();
         let mut done = Done::default();
         for some in ids.chunks(MAX_IDS) {
@@ -160,14 +163,19 @@ impl QueueOperations {
         Ok(done)
     }
 
-    /// The ids of all messages that fit.
-    fn ids(&self, chosen: &Chosen) -> Result<Vec<QueueId>, Failure> {
+    /// The messages a change would concern, and how many of their recipients.
+    fn concerned(&self, chosen: &Chosen) -> Result<(Vec<QueueId>, u64), Failure> {
         let mut ids = Vec::new();
-        self.each(chosen, None, &mut |view| {
-            ids.extend(view.id.parse::<QueueId>());
+        let mut recipients = 0;
+        self.each(chosen, None, &mut |listed| {
+            let count = chosen.concerned(listed);
+            if count > 0 {
+                ids.push(listed.message.id);
+                recipients += count;
+            }
             Ok(true)
         })?;
-        Ok(ids)
+        Ok((ids, recipients))
     }
 
     /// The queue's own form of a selection.
@@ -238,6 +246,30 @@ struct Chosen {
     word: Option<String>,
 }
 
+impl Chosen {
+    /// How many recipients of the message a change would concern: those that fit and are not final. Where only queued, or
+    /// only deferred, ones are meant, a message that has both is left alone: the queue cannot tell them apart, and a
+    /// recipient that was not meant must not be dropped.
+    fn concerned(&self, listed: &Listed) -> u64 {
+        let fitting: Vec<&StoredRecipient> =
+            listed.recipients.iter().filter(|r| !r.state.is_final() && self.fits(r)).collect();
+        let meant = |r: &&StoredRecipient| self.word.as_deref().is_none_or(|word| status_word(r) == word);
+        if fitting.iter().all(meant) { fitting.len() as u64 } else { 0 }
+    }
+
+    /// Whether a recipient fits, by the rules of [`Selector`].
+    fn fits(&self, recipient: &StoredRecipient) -> bool {
+        let address = recipient.recipient.mailbox.to_string().to_ascii_lowercase();
+        let mailbox = |wanted: &str| {
+            let wanted = wanted.to_ascii_lowercase();
+            if wanted.contains('@') { address == wanted } else { address.contains(&wanted) }
+        };
+        self.selector.state.is_none_or(|state| recipient.state == state)
+            && self.selector.destination.as_deref().is_none_or(|wanted| recipient.destination == wanted)
+            && self.selector.recipient.as_deref().is_none_or(mailbox)
+    }
+}
+
 impl Operations for QueueOperations {
     fn run(&self, request: &Request, row: &mut dyn FnMut(Value) -> bool) -> Result<Done, Failure> {
         match request {
@@ -251,8 +283,8 @@ impl Operations for QueueOperations {
                 Ok(Done { count: 1, more: false })
             }
             Request::QueueCount(select) => {
-                let count = self.ids(&self.selector(select)?)?.len();
-                Ok(Done { count: count as u64, more: false })
+                let (_, count) = self.concerned(&self.selector(select)?)?;
+                Ok(Done { count, more: false })
             }
             Request::QueueRetry(select) | Request::QueueDrop(select) => self.change(request, select),
         }
@@ -338,5 +370,96 @@ mod tests {
             let expected = below.map(|inner| inner.map(|t| t.parse::<QueueId>().unwrap()));
             assert_eq!(before_prefix(prefix), expected, "{prefix}");
         }
+    }
+
+    /// A queue with one message to two destinations.
+    fn queue() -> (tempfile::TempDir, Queue, QueueOperations) {
+        use mta_smtp::address::{Mailbox, ReversePath};
+        use mta_smtp::envelope::Recipient;
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(dir.path(), mta_queue::Options::default()).unwrap();
+        let mut content = queue.content();
+        content.write_all(b"Subject: x\r\n\r\nx\r\n").unwrap();
+        let recipients = ["carol@remote.example", "dave@other.example"];
+        let envelope = mta_smtp::envelope::Envelope {
+            reverse_path: ReversePath::Null,
+            parameters: Default::default(),
+            recipients: recipients.iter().map(|r| Recipient::new(Mailbox::parse(r).unwrap())).collect(),
+        };
+        let message = mta_queue::NewMessage {
+            id: queue.new_id(),
+            envelope,
+            received_at: SystemTime::now(),
+            origin: mta_queue::Origin::default(),
+            content: content.finish().unwrap(),
+        };
+        let (tell, told) = std::sync::mpsc::channel();
+        queue.accept(message, move |result| tell.send(result).unwrap());
+        told.recv().unwrap().unwrap();
+        let operations = QueueOperations::offline(Source::Queue(queue.clone()));
+        (dir, queue, operations)
+    }
+
+    fn to(text: &str) -> Select {
+        Select { to: Some(text.into()), ..Select::default() }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_changed() {
+        let (_dir, queue, operations) = queue();
+        let run = |request: Request| operations.run(&request, &mut |_| true).map(|done| done.count);
+        assert_eq!(run(Request::QueueCount(Select::default())), Ok(2));
+        let deferred = Select { status: Some("deferred".into()), ..Select::default() };
+        assert_eq!(run(Request::QueueCount(deferred)), Ok(0));
+        for select in [to("dave"), to("@Other.example"), to("DAVE@other.example")] {
+            assert_eq!(run(Request::QueueCount(select)), Ok(1));
+        }
+        assert_eq!(run(Request::QueueCount(to("ave@other.example"))), Ok(0));
+        assert_eq!(run(Request::QueueRetry(Select::default())), Ok(2));
+        assert_eq!(run(Request::QueueDrop(to("dave"))), Ok(1));
+        assert_eq!(run(Request::QueueDrop(to("dave"))), Ok(0));
+        assert_eq!(queue.reader().counts().unwrap().waiting, 1);
+    }
+
+    #[test]
+    fn a_message_is_found_by_the_beginning_of_its_id() {
+        let (_dir, queue, operations) = queue();
+        let id =
+            queue.reader().list(&Selector::default(), Page { after: None, limit: 1 }).unwrap()[0].message.id;
+        let id = id.to_string();
+        for text in [id.as_str(), &id[..4], &id[..1], &id.to_uppercase()] {
+            let mut found = None;
+            let request = Request::QueueShow(text.to_owned());
+            operations
+                .run(&request, &mut |row| {
+                    found = row.get("id").and_then(Value::as_str).map(str::to_owned);
+                    true
+                })
+                .unwrap();
+            assert_eq!(found.as_deref(), Some(id.as_str()), "{text}");
+        }
+        for (text, code) in [("zz", Code::NotFound), ("", Code::BadRequest), ("\u{1b}[31m", Code::BadRequest)]
+        {
+            let failed = operations.run(&Request::QueueShow(text.into()), &mut |_| true).unwrap_err();
+            assert_eq!(failed.code, code, "{text:?}");
+            assert!(!failed.message.contains('\u{1b}'));
+        }
+    }
+
+    #[test]
+    fn the_files_alone_can_be_read_and_not_changed() {
+        let (dir, queue, _) = queue();
+        queue.close();
+        let operations = QueueOperations::offline(Source::Reader(Reader::open(dir.path()).unwrap()));
+        let mut rows = 0;
+        let list = Request::QueueList(ListArguments::default());
+        let done = operations.run(&list, &mut |_| {
+            rows += 1;
+            true
+        });
+        assert_eq!((done, rows), (Ok(Done { count: 1, more: false }), 1));
+        let refused = operations.run(&Request::QueueDrop(Select::default()), &mut |_| true).unwrap_err();
+        assert_eq!(refused.code, Code::NotAllowed);
     }
 }

@@ -24,13 +24,13 @@ pub enum Request {
     /// One row: a message with its attempts. The text is an id or the beginning of one.
     #[serde(rename = "queue.show")]
     QueueShow(String),
-    /// How many messages fit; no row.
+    /// How many recipients a change would concern; no row.
     #[serde(rename = "queue.count")]
     QueueCount(Select),
-    /// Makes the messages that fit due now.
+    /// Makes the recipients that fit due now.
     #[serde(rename = "queue.retry")]
     QueueRetry(Select),
-    /// Takes the messages that fit out of the queue; nobody is notified.
+    /// Takes the recipients that fit out of the queue; nobody is notified.
     #[serde(rename = "queue.drop")]
     QueueDrop(Select),
 }
@@ -76,7 +76,7 @@ pub struct ListArguments {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Done {
-    /// How many messages it concerned.
+    /// How many rows there were; for a change, how many recipients it concerned.
     pub count: u64,
     /// Whether a list was cut at its limit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -199,7 +199,12 @@ impl Driver {
                     Verdict::Reply(reply)
                 }
             },
-            Question::Data { envelope } => {
+            Question::Data { mut envelope } => {
+                if let Some(rewrite) = &self.settings.options.sender_rewrite
+                    && self.source.trusted
+                {
+                    envelope.reverse_path = rewrite.apply(envelope.reverse_path);
+                }
                 let hostname = &self.settings.options.hostname;
                 let receiving =
                     Receiving::begin(&self.queue, envelope, &self.session, &self.source, hostname);

@@ -11,8 +11,10 @@ mod driver;
 mod options;
 mod policy;
 mod receive;
+mod rewrite;
 mod server;
 mod trace;
 
 pub use options::{Options, Settings};
+pub use rewrite::SenderRewrite;
 pub use server::Server;

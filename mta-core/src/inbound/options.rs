@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 
 use crate::account::Accounts;
 use crate::config::Network;
+use crate::inbound::SenderRewrite;
 
 /// The options of the relay service.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct Options {
     /// How long the greeting waits for clients that speak before it, which are then refused. Clients in the relay
     /// networks do not wait. 0.
     pub greeting_wait: Duration,
+    /// Domains of reverse-paths that are replaced in what the relay networks send. None.
+    pub sender_rewrite: Option<SenderRewrite>,
 }
 
 impl Options {
@@ -52,6 +55,7 @@ impl Options {
             sessions_per_client: 100,
             write_timeout: Duration::from_secs(60),
             greeting_wait: Duration::ZERO,
+            sender_rewrite: None,
         }
     }
 }

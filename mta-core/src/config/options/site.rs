@@ -100,8 +100,9 @@ fn domains() -> Vec<OptionSpec> {
             "\"\"",
             "\"example.org\"",
             |c, _| &mut c.rewrite.sender_domain,
-            "The domain put in place of the host's own in reverse-paths of outgoing mail, so that bounces find their \
-             way back to a host that receives nothing itself. Unset, nothing is rewritten.",
+            "The domain put in place of the host's own in the reverse-paths of mail from \
+             relay_networks, so that bounces find their way back to a host that receives nothing \
+             itself. Unset, nothing is rewritten.",
         ),
         option(
             "rewrite.from_domains",
