@@ -62,3 +62,31 @@ fn stopping_ends_an_idle_session_with_421_and_loses_nothing() {
     lab.wait_for(&again, |message| message.status == "delivered");
     assert_eq!(lab.maildir(OWN_DOMAIN, "alice").len(), 2);
 }
+
+#[test]
+fn stopping_in_the_middle_of_content_ends_no_message_half_way() {
+    let mut lab = Plan::new().start().expect("a laboratory");
+    let mut client = SmtpClient::open(lab.daemon().address()).expect("a session");
+    client.ask("MAIL FROM:<carol@else.example>").expect("MAIL");
+    client.ask("RCPT TO:<alice@own.example>").expect("RCPT");
+    client.ask("DATA").expect("DATA");
+    let content =
+        client::message("carol@else.example", "alice@own.example", "half-way", &"line\n".repeat(1000));
+    let (first, second) = content.split_at(content.len() / 2);
+    client.send(first).expect("content");
+    lab.daemon().signal(rustix::process::Signal::TERM);
+    let stopping = lab.daemon().wait_for_log(WITHIN, |line| line.contains("event=stop"));
+    assert!(stopping.is_some(), "the stop is logged: {:?}", lab.daemon().log());
+    // The rest may be taken or refused, by then; what counts is that both sides agree on it.
+    let sent = client.send(second).and_then(|()| client.send(b".\r\n"));
+    let acknowledged = sent.and_then(|()| client.reply()).is_ok_and(|reply| reply.code == 250);
+    lab.daemon_mut().stop().expect("an end");
+    lab.daemon_mut().launch().expect("another start");
+    let marker = lab.send("carol@else.example", &["bob@own.example"]);
+    lab.wait_for(&marker, |message| message.status == "delivered");
+    if acknowledged {
+        assert!(lab.wait_for_files(|| lab.maildir(OWN_DOMAIN, "alice").len() == 1), "it was answered 250");
+    } else {
+        assert!(lab.maildir(OWN_DOMAIN, "alice").is_empty(), "it was not answered 250");
+    }
+}
