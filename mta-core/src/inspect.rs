@@ -35,7 +35,7 @@ pub struct TlsaVerdict {
     /// `match`, `no-match` or `unusable`.
     pub verdict: &'static str,
     /// The record that matched.
-    pub record: Option<String>,
+    pub matched_record: Option<String>,
     /// At which depth: 0 is the server's certificate.
     pub depth: Option<usize>,
     /// Why, in a sentence.
@@ -100,13 +100,13 @@ pub fn tlsa_verify(question: &TlsaQuestion<'_>) -> Result<TlsaVerdict, String> {
     let ids = ids.map_err(|error| format!("--reference-id: {error}"))?;
     let now = time(question.time)?;
     let report = judge::judge(&records, &chain, &ids, now);
-    let (record, depth) = match &report.outcome {
+    let (matched_record, depth) = match &report.outcome {
         Outcome::Match(matched) => (Some(matched.record.to_string()), Some(matched.depth)),
         _ => (None, None),
     };
     Ok(TlsaVerdict {
         verdict: report.outcome.word(),
-        record,
+        matched_record,
         depth,
         reason: report.outcome.reason(),
         time: rfc3339_of(now),
@@ -126,7 +126,7 @@ impl TlsaVerdict {
     /// The verdict for a person.
     pub fn text(&self) -> String {
         let mut lines = vec![format!("{}: {}", self.verdict, self.reason)];
-        if let Some(record) = &self.record {
+        if let Some(record) = &self.matched_record {
             lines.push(format!("  record    {record}"));
         }
         if let Some(depth) = self.depth {
@@ -230,4 +230,52 @@ pub fn lookup_text(report: &LookupReport) -> String {
         lines.push(format!("  ttl     {} s", report.ttl));
     }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A self-signed certificate as PEM.
+    fn certificate() -> String {
+        rcgen::generate_simple_self_signed(vec!["mx.example.org".to_owned()]).unwrap().cert.pem()
+    }
+
+    fn verify(records: &[&str], pem: &str, time: Option<&str>) -> Result<TlsaVerdict, String> {
+        let records: Vec<String> = records.iter().map(ToString::to_string).collect();
+        let ids = ["mx.example.org".to_owned()];
+        tlsa_verify(&TlsaQuestion { records: &records, chain: pem.as_bytes(), reference_ids: &ids, time })
+    }
+
+    #[test]
+    fn verdicts_have_their_exit_codes() {
+        let pem = certificate();
+        let seen = verify(&["3 1 1 00"], &pem, None).unwrap();
+        assert_eq!((seen.verdict, seen.exit_code, seen.matched_record.is_none()), ("unusable", 3, true));
+        let key = seen.chain[0].spki_sha256.clone().unwrap();
+        let good = format!("3 1 1 {key}");
+        let seen = verify(&[&good], &pem, None).unwrap();
+        assert_eq!((seen.verdict, seen.exit_code, seen.depth), ("match", 0, Some(0)));
+        assert_eq!(seen.matched_record.as_deref(), Some(good.as_str()));
+        let wrong = format!("3 0 1 {key}");
+        assert_eq!(verify(&[&wrong], &pem, None).unwrap().exit_code, 1);
+        // One record that matches is enough, in any order.
+        assert_eq!(verify(&[&wrong, "1 1 1 00", &good], &pem, None).unwrap().exit_code, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let pem = certificate();
+        for (records, chain, time, named) in [
+            (&["3 1"][..], pem.as_str(), None, "--tlsa"),
+            (&["3 1 1 xy"], &pem, None, "--tlsa"),
+            (&["3 1 1 00"], "no PEM", None, "--chain"),
+            (&["3 1 1 00"], &pem, Some("yesterday"), "--time"),
+        ] {
+            let told = verify(records, chain, time).unwrap_err();
+            assert!(told.starts_with(named), "{told}");
+        }
+        let many = pem.repeat(MAX_CHAIN + 1);
+        assert!(verify(&["3 1 1 00"], &many, None).unwrap_err().contains("more than"));
+    }
 }
