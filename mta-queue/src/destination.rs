@@ -61,11 +61,13 @@ pub(crate) fn refresh(tx: &Tx<'_>, id: i64, change: Change) -> Result<(), QueueE
     Ok(())
 }
 
-/// The destination answers: its failures are forgotten.
+/// The destination answers, or the administrator wants it tried: its failures are forgotten, and that its next-hop was
+/// not to be tried.
 pub(crate) fn works(tx: &Tx<'_>, id: i64) -> Result<(), QueueError> {
     tx.connection
         .prepare_cached(
-            "UPDATE destination SET failures = 0, not_before = 0, last_reply = NULL WHERE id = ?1 AND failures > 0",
+            "UPDATE destination SET failures = 0, not_before = 0, last_reply = NULL
+             WHERE id = ?1 AND (failures > 0 OR not_before > 0)",
         )?
         .execute([id])?;
     Ok(())

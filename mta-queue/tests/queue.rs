@@ -269,6 +269,9 @@ fn a_postponed_next_hop_is_written_down_and_not_asked_about_again() {
     let claimed = queue.claim(start + MINUTE, 10, &mut plan).expect("claim");
     assert_eq!((claimed.claims.len(), claimed.next_due), (1, Some(start + 10 * MINUTE)));
     assert!(plan.asked < 5, "asked about {} destinations", plan.asked);
+    drop(claimed);
+    assert_eq!(queue.retry(&Selector::default(), start), Ok(31));
+    assert_eq!(claim_all(&queue, start).len(), 31, "a retry by hand waits for nothing");
 }
 
 #[test]
