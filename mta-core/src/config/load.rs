@@ -388,6 +388,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in proptest::prelude::any::<String>()) {
+            let _ = load_text("t.toml", &text);
+        }
+
+        #[test]
+        fn no_value_panics(key in 0..table::all().len(), value in "[\\[\\]{}\",.:a-z0-9/@ -]{0,30}") {
+            let key = table::all().get(key).map_or(String::new(), |spec| spec.key_of("example.org"));
+            let _ = load_text("t.toml", &format!("{key} = {value}"));
+            let quoted = super::value::quote(&value);
+            if let Err(errors) = load_text("t.toml", &format!("{key} = {quoted}")) {
+                proptest::prop_assert!(errors.0.iter().all(|e| !e.to_string().contains('\n')));
+            }
+        }
+    }
+
     #[test]
     fn broken_toml_is_named_by_its_line() {
         let errors = load_text("t.toml", "hostname = \"a.example\"\n[smtp\nlisten = 3\n").unwrap_err();

@@ -323,12 +323,13 @@ impl Config {
         self.runtime_dir.as_deref().unwrap_or(&self.state_dir).join("control.sock")
     }
 
-    /// The name this host gives itself: as configured, else /etc/mailname, else the kernel's, else `localhost`.
+    /// The name this host gives itself: as configured, else /etc/mailname, else the
+    /// kernel's, else /etc/hostname (a service may see no /proc/sys), else `localhost`.
     pub fn effective_hostname(&self) -> DomainName {
         if let Some(name) = &self.hostname {
             return name.clone();
         }
-        ["/etc/mailname", "/proc/sys/kernel/hostname"]
+        ["/etc/mailname", "/proc/sys/kernel/hostname", "/etc/hostname"]
             .iter()
             .find_map(|file| system_name(Path::new(file)))
             .unwrap_or_else(DomainName::localhost)
