@@ -21,7 +21,7 @@ use super::options::Options;
 use super::transport::{Budget, Question, Transport};
 use super::{LookupFuture, Resolver};
 
-/// Aliases followed (dane.md A12 and RFC 7672 2.1.3 leave the number open).
+/// Aliases followed (RFC 7672 2.1.3 leaves the number open).
 const MAX_HOPS: usize = 10;
 
 /// The longest that a denial is reused, in seconds.
