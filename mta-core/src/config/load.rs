@@ -266,8 +266,8 @@ mod tests {
         ),
         (
             "\n\nhostname = \"a b\"",
-            "t.toml:3: hostname: found \"a b\" (only letters, digits, hyphens and dots (an IDN in its xn-- form)); \
-             expected a name such as \"mail.example.org\"",
+            "t.toml:3: hostname: found \"a b\" (only letters, digits, hyphens and dots (an IDN in its xn-- \
+             form)); expected a name such as \"mail.example.org\"",
         ),
         ("hostnam = \"a.example\"", "t.toml:1: hostnam: unknown option; did you mean hostname?"),
         (
@@ -294,13 +294,13 @@ mod tests {
         ),
         (
             "[domain.\"exa mple\"]",
-            "t.toml:1: domain.\"exa mple\": found \"exa mple\" (only letters, digits, hyphens and dots (an IDN in its xn-- \
-             form)); expected a domain name such as \"example.org\"",
+            "t.toml:1: domain.\"exa mple\": found \"exa mple\" (only letters, digits, hyphens and dots (an \
+             IDN in its xn-- form)); expected a domain name such as \"example.org\"",
         ),
         (
             "[smtp]\nlisten = [\n  \"127.0.0.1:25\",\n  \"localhost\",\n]",
-            "t.toml:4: smtp.listen: found \"localhost\"; expected a list, each entry an address and port such as \
-             \"192.0.2.1:53\" or \"[2001:db8::1]:53\"",
+            "t.toml:4: smtp.listen: found \"localhost\"; expected a list, each entry an address and port \
+             such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"",
         ),
         (
             "[smtp]\nmax_recipients = 5",
@@ -308,13 +308,13 @@ mod tests {
         ),
         (
             "[smtp]\ncommand_timeout = 300",
-            "t.toml:2: smtp.command_timeout: found the integer 300; expected a duration such as \"30s\", \"5m\", \"1h30m\" \
-             or \"4d\", from \"1s\" to \"1d\"",
+            "t.toml:2: smtp.command_timeout: found the integer 300; expected a duration such as \"30s\", \
+             \"5m\", \"1h30m\" or \"4d\", from \"1s\" to \"1d\"",
         ),
         (
             "[smtp]\nrelay_networks = [\"192.0.2.1/24\"]",
-            "t.toml:2: smtp.relay_networks: found \"192.0.2.1/24\" (bits are set behind the prefix); expected a list, each \
-             entry a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
+            "t.toml:2: smtp.relay_networks: found \"192.0.2.1/24\" (bits are set behind the prefix); \
+             expected a list, each entry a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
         ),
         (
             "[dns]\nmode = \"yes\"",
@@ -322,8 +322,8 @@ mod tests {
         ),
         (
             "[dns]\nmode = \"trust-ad\"\nservers = [\"192.0.2.1\"]",
-            "t.toml:3: dns.servers: found 192.0.2.1:53 with dns.mode = \"trust-ad\"; expected loopback addresses only, or \
-             dns.mode = \"auto\"",
+            "t.toml:3: dns.servers: found 192.0.2.1:53 with dns.mode = \"trust-ad\"; expected loopback \
+             addresses only, or dns.mode = \"auto\"",
         ),
         (
             "[tls]\ncertificate_file = \"/c.pem\"",
@@ -336,37 +336,40 @@ mod tests {
         ),
         (
             "[destination.\"example.net\"]\nnext_hop = \"a:99999\"",
-            "t.toml:2: destination.\"example.net\".next_hop: found \"a:99999\" (the port is 1 to 65535); expected a host such \
-             as \"mx.example.org\" or \"mx.example.org:2525\"",
+            "t.toml:2: destination.\"example.net\".next_hop: found \"a:99999\" (the port is 1 to 65535); \
+             expected a host such as \"mx.example.org\" or \"mx.example.org:2525\"",
         ),
         (
             "[relay]\nhost = \"r.example\"\nuser = \"u\"",
-            "t.toml:3: relay.user: set without a secret; expected relay.secret_file or relay.secret_credential too",
+            "t.toml:3: relay.user: set without a secret; expected relay.secret_file or \
+             relay.secret_credential too",
         ),
         (
             "[relay]\nhost = \"r.example\"\ntls = \"never\"\nuser = \"u\"\nsecret_file = \"/s\"",
-            "t.toml:3: relay.tls: found \"never\" together with relay.user; expected \"starttls\" or \"implicit\": a secret \
-             needs verified TLS",
+            "t.toml:3: relay.tls: found \"never\" together with relay.user; expected \"starttls\" or \
+             \"implicit\": a secret needs verified TLS",
         ),
         ("[relay]\nport = 25", "t.toml:2: relay.port: set without relay.host; expected relay.host too"),
         (
             "[domain.\"example.org\"]\nmailboxes = [\"../etc\"]",
-            "t.toml:2: domain.\"example.org\".mailboxes: found \"../etc\" (a mailbox name is made of letters, digits and \
-             !#$%&'*+-=?^_`{|}~. and does not begin with a dot); expected a list, each entry a local-part such as \"alice\"",
+            "t.toml:2: domain.\"example.org\".mailboxes: found \"../etc\" (a mailbox name is made of \
+             letters, digits and !#$%&'*+-=?^_`{|}~. and does not begin with a dot); expected a list, each \
+             entry a local-part such as \"alice\"",
         ),
         (
             "[domain.\"example.org\"]\nmaildir = \"/mail/{user}\"",
-            "t.toml:2: domain.\"example.org\".maildir: found \"/mail/{user}\" with an unknown name in braces; expected only \
-             {state_dir}, {domain} and {mailbox}",
+            "t.toml:2: domain.\"example.org\".maildir: found \"/mail/{user}\" with an unknown name in \
+             braces; expected only {state_dir}, {domain} and {mailbox}",
         ),
         (
             "[domain.\"example.org\"]\nmaildir = \"mail/{mailbox}\"",
-            "t.toml:2: domain.\"example.org\".maildir: found \"mail/{mailbox}\"; expected an absolute path, or one that begins \
-             with {state_dir}, with {mailbox} in it",
+            "t.toml:2: domain.\"example.org\".maildir: found \"mail/{mailbox}\"; expected an absolute path, \
+             or one that begins with {state_dir}, with {mailbox} in it",
         ),
         (
             "[outbound]\nipv4 = false\nipv6 = false",
-            "t.toml:2: outbound.ipv4: found false with outbound.ipv6 = false; expected one of the two to be true",
+            "t.toml:2: outbound.ipv4: found false with outbound.ipv6 = false; expected one of the two to be \
+             true",
         ),
         (
             "[queue]\nretry = []",
@@ -374,7 +377,8 @@ mod tests {
         ),
         (
             "[log]\nlevel = \"\\u001b[31m\\n\"",
-            "t.toml:2: log.level: found \"\\u{1b}[31m\\n\"; expected one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            "t.toml:2: log.level: found \"\\u{1b}[31m\\n\"; expected one of \"error\", \"warn\", \"info\", \
+             \"debug\", \"trace\"",
         ),
     ];
 
@@ -398,7 +402,7 @@ mod tests {
         fn no_value_panics(key in 0..table::all().len(), value in "[\\[\\]{}\",.:a-z0-9/@ -]{0,30}") {
             let key = table::all().get(key).map_or(String::new(), |spec| spec.key_of("example.org"));
             let _ = load_text("t.toml", &format!("{key} = {value}"));
-            let quoted = super::value::quote(&value);
+            let quoted = value::quote(&value);
             if let Err(errors) = load_text("t.toml", &format!("{key} = {quoted}")) {
                 proptest::prop_assert!(errors.0.iter().all(|e| !e.to_string().contains('\n')));
             }
@@ -446,8 +450,8 @@ mod tests {
         let errors = load(Path::new("/nonexistent/mta.toml")).unwrap_err();
         assert_eq!(
             errors.to_string(),
-            "/nonexistent/mta.toml: cannot be read: No such file or directory (os error 2); expected a TOML file that this \
-             user can read"
+            "/nonexistent/mta.toml: cannot be read: No such file or directory (os error 2); expected a TOML \
+             file that this user can read"
         );
     }
 

@@ -23,8 +23,8 @@ fn relay() -> Vec<OptionSpec> {
             "\"\"",
             "\"smtp.example.net\"",
             |c, _| &mut c.relay.host,
-            "The relay host, by name (or address, if no name can be verified anyway). Unset, mail goes to the MX hosts \
-             of its domain.",
+            "The relay host, by name (or address, if no name can be verified anyway). Unset, mail goes to \
+             the MX hosts of its domain.",
         ),
         option(
             "relay.port",
@@ -38,9 +38,9 @@ fn relay() -> Vec<OptionSpec> {
             "\"starttls\"",
             "\"implicit\"",
             |c, _| &mut c.relay.tls,
-            "How TLS begins. With \"starttls\" and \"implicit\" nothing is sent without TLS and a verified certificate. \
-             \"opportunistic\" takes what the server offers and verifies by DANE alone; \"never\" is for a relay on this \
-             very host. Neither of these can be had together with AUTH.",
+            "How TLS begins. With \"starttls\" and \"implicit\" nothing is sent without TLS and a verified \
+             certificate. \"opportunistic\" takes what the server offers and verifies by DANE alone; \
+             \"never\" is for a relay on this very host. Neither of these can be had together with AUTH.",
         ),
         option(
             "relay.user",
@@ -61,7 +61,8 @@ fn relay() -> Vec<OptionSpec> {
             "\"\"",
             "\"relay\"",
             |c, _| &mut c.relay.secret_credential,
-            "In place of secret_file: the name of a systemd credential (LoadCredential=) that holds the secret.",
+            "In place of secret_file: the name of a systemd credential (LoadCredential=) that holds the \
+             secret.",
         ),
     ]
 }
@@ -73,16 +74,17 @@ fn rules() -> Vec<OptionSpec> {
             "\"\"",
             "\"mx.example.net:2525\"",
             |c, n| &mut destination(c, n).next_hop,
-            "A host, with a port if not the usual one, that is asked instead of the domain's MX. DANE applies to that \
-             host's name. In brackets or not, no MX is looked up for it.",
+            "A host, with a port if not the usual one, that is asked instead of the domain's MX. DANE \
+             applies to that host's name. In brackets or not, no MX is looked up for it.",
         ),
         option(
             "destination.*.dane",
             "\"opportunistic\"",
             "\"mandatory\"",
             |c, n| &mut destination(c, n).dane,
-            "\"opportunistic\" applies DANE wherever secure TLSA records exist (RFC 7672). \"mandatory\" delivers to no \
-             host that DANE does not authenticate. \"off\" ignores TLSA records, needs until and reason, and ends by itself.",
+            "\"opportunistic\" applies DANE wherever secure TLSA records exist (RFC 7672). \"mandatory\" \
+             delivers to no host that DANE does not authenticate. \"off\" ignores TLSA records, needs until \
+             and reason, and ends by itself.",
         ),
         option(
             "destination.*.until",
@@ -155,15 +157,16 @@ fn queue() -> Vec<OptionSpec> {
             "[\"5m\", \"10m\", \"20m\", \"40m\", \"1h20m\", \"2h40m\", \"4h\"]",
             "[\"1m\", \"5m\", \"1h\"]",
             |c, _| &mut c.queue.retry,
-            "The waits between attempts, first to last; the last one repeats until the lifetime ends. Each is spread \
-             a little at random.",
+            "The waits between attempts, first to last; the last one repeats until the lifetime ends. Each \
+             is spread a little at random.",
         ),
         bounded(
             "queue.lifetime",
             "\"5d\"",
             (Duration::from_secs(1), YEAR),
             |c, _| &mut c.queue.lifetime,
-            "How long a message may wait before it is returned to its sender (RFC 5321 4.5.4.1: 4 to 5 days).",
+            "How long a message may wait before it is returned to its sender (RFC 5321 4.5.4.1: 4 to 5 \
+             days).",
         ),
         bounded(
             "queue.notification_lifetime",
@@ -184,8 +187,8 @@ fn queue() -> Vec<OptionSpec> {
             "\"100MB\"",
             (Size(0), Size(1 << 50)),
             |c, _| &mut c.queue.min_free_space,
-            "Free space on the file system of the state directory below which no mail is accepted: clients get 452 and \
-             keep it. Twice the size of a message is needed in any case.",
+            "Free space on the file system of the state directory below which no mail is accepted: clients \
+             get 452 and keep it. Twice the size of a message is needed in any case.",
         ),
         bounded(
             "queue.history",

@@ -15,7 +15,8 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "tls",
         "The certificate shown to clients. With neither file set the server makes its own key and a \
-             self-signed certificate at first start and keeps both in the state directory; senders then verify it by DANE.",
+         self-signed certificate at first start and keeps both in the state directory; senders then verify \
+         it by DANE.",
     ),
     (
         "domain.*",
@@ -28,7 +29,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "relay",
         "A relay host for everything that no destination rule routes elsewhere. Its certificate is always \
-               verified: by DANE where secure TLSA records exist, else by the system's certificate authorities.",
+         verified: by DANE where secure TLSA records exist, else by the system's certificate authorities.",
     ),
     (
         "destination.*",

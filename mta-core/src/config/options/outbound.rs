@@ -26,9 +26,9 @@ fn dns() -> Vec<OptionSpec> {
             "\"auto\"",
             "\"trust-ad\"",
             |c, _| &mut c.dns.mode,
-            "\"auto\" validates DNSSEC in this process, whatever the resolvers say. \"trust-ad\" believes the AD bit \
-             instead; that is sound only for a validating resolver on this host, so every server must then be a \
-             loopback address.",
+            "\"auto\" validates DNSSEC in this process, whatever the resolvers say. \"trust-ad\" believes \
+             the AD bit instead; that is sound only for a validating resolver on this host, so every server \
+             must then be a loopback address.",
         ),
         option(
             "dns.servers",
@@ -42,15 +42,16 @@ fn dns() -> Vec<OptionSpec> {
             "true",
             "false",
             |c, _| &mut c.dns.recursion,
-            "Whether the daemon may ask the authoritative servers itself, from the root down, where no resolver \
-             carries DNSSEC. Off, mail to other domains waits in that case.",
+            "Whether the daemon may ask the authoritative servers itself, from the root down, where no \
+             resolver carries DNSSEC. Off, mail to other domains waits in that case.",
         ),
         option(
             "dns.trust_anchor_file",
             "\"\"",
             "\"/usr/share/dns/root.key\"",
             |c, _| &mut c.dns.trust_anchor_file,
-            "Trust anchors (DS or DNSKEY records, as in a zone file) in place of the built-in ones of the root.",
+            "Trust anchors (DS or DNSKEY records, as in a zone file) in place of the built-in ones of the \
+             root.",
         ),
         option(
             "dns.root_hints_file",
@@ -85,8 +86,8 @@ fn dns() -> Vec<OptionSpec> {
             "\"30s\"",
             (TENTH, MINUTE * 5),
             |c, _| &mut c.dns.lookup_timeout,
-            "How long a whole lookup may take, with all that is needed to validate it. Beyond it the answer is \
-             unavailable and mail waits.",
+            "How long a whole lookup may take, with all that is needed to validate it. Beyond it the answer \
+             is unavailable and mail waits.",
         ),
         bounded(
             "dns.cache_size",
@@ -140,16 +141,17 @@ fn addresses() -> Vec<OptionSpec> {
             "false",
             "true",
             |c, _| &mut c.outbound.allow_loopback,
-            "Whether an MX host may have a loopback address; for tests. A domain whose MX points at 127.0.0.1 would \
-             otherwise make the server talk to itself.",
+            "Whether an MX host may have a loopback address; for tests. A domain whose MX points at \
+             127.0.0.1 would otherwise make the server talk to itself.",
         ),
         option(
             "outbound.allow_private",
             "false",
             "true",
             |c, _| &mut c.outbound.allow_private,
-            "Whether an MX host may have a private address (RFC 1918, RFC 4193, link-local); for networks with mail \
-             hosts of their own. Relay hosts and next hops that are configured may always have one.",
+            "Whether an MX host may have a private address (RFC 1918, RFC 4193, link-local); for networks \
+             with mail hosts of their own. Relay hosts and next hops that are configured may always have \
+             one.",
         ),
     ]
 }
@@ -189,8 +191,8 @@ fn limits() -> Vec<OptionSpec> {
             "2",
             (1, 100),
             |c, _| &mut c.outbound.max_transactions,
-            "Transactions begun in one attempt: after so many hosts took a message's MAIL and deferred it, a later \
-             attempt is better than a further host.",
+            "Transactions begun in one attempt: after so many hosts took a message's MAIL and deferred it, a \
+             later attempt is better than a further host.",
         ),
         bounded(
             "outbound.max_reply",
@@ -216,7 +218,8 @@ fn timeouts() -> Vec<OptionSpec> {
             "\"5m\"",
             (SECOND, DAY),
             |c, _| &mut c.outbound.greeting_timeout,
-            "How long to wait for the greeting. The defaults of this and the following are those of RFC 5321 4.5.3.2.",
+            "How long to wait for the greeting. The defaults of this and the following are those of RFC 5321 \
+             4.5.3.2.",
         ),
         bounded(
             "outbound.command_timeout",

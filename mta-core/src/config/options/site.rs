@@ -16,56 +16,57 @@ fn host() -> Vec<OptionSpec> {
             "\"\"",
             "\"mail.example.org\"",
             |c, _| &mut c.hostname,
-            "The name this host gives itself in the greeting, in EHLO and in Received lines. It should resolve to this \
-             host's addresses, and their reverse names to it. Unset, it is the first line of /etc/mailname, else the \
-             system's host name.",
+            "The name this host gives itself in the greeting, in EHLO and in Received lines. It should \
+             resolve to this host's addresses, and their reverse names to it. Unset, it is the first line of \
+             /etc/mailname, else the system's host name.",
         ),
         option(
             "postmaster",
             "\"\"",
             "\"admin@example.org\"",
             |c, _| &mut c.postmaster,
-            "Who gets mail for postmaster of an own domain that lists no such mailbox, and for <postmaster> without a \
-             domain. Unset, it is delivered to a mailbox postmaster of the domain itself.",
+            "Who gets mail for postmaster of an own domain that lists no such mailbox, and for <postmaster> \
+             without a domain. Unset, it is delivered to a mailbox postmaster of the domain itself.",
         ),
         option(
             "state_dir",
             "\"/var/lib/mta\"",
             "\"/srv/mta\"",
             |c, _| &mut c.state_dir,
-            "The directory of the queue, of the server's own key and of temporary files. It must survive a reboot, \
-             be writable by the service user and readable by nobody else.",
+            "The directory of the queue, of the server's own key and of temporary files. It must survive a \
+             reboot, be writable by the service user and readable by nobody else.",
         ),
         option(
             "runtime_dir",
             "\"\"",
             "\"/run/mta\"",
             |c, _| &mut c.runtime_dir,
-            "The directory of the control socket, control.sock. Unset, it is the state directory; then only root and \
-             the service user reach it.",
+            "The directory of the control socket, control.sock. Unset, it is the state directory; then only \
+             root and the service user reach it.",
         ),
         option(
             "user",
             "\"\"",
             "\"mta\"",
             |c, _| &mut c.user,
-            "The user the daemon becomes once its ports are bound, when it was started by root. It takes that user's \
-             groups. Unset, it stays who it is, as under systemd or procd.",
+            "The user the daemon becomes once its ports are bound, when it was started by root. It takes \
+             that user's groups. Unset, it stays who it is, as under systemd or procd.",
         ),
         option(
             "admin_group",
             "\"\"",
             "\"adm\"",
             |c, _| &mut c.admin_group,
-            "Members of this group may use mta-cli against the running daemon, besides root and the service user.",
+            "Members of this group may use mta-cli against the running daemon, besides root and the service \
+             user.",
         ),
         option(
             "log.target",
             "\"stderr\"",
             "\"syslog\"",
             |c, _| &mut c.log.target,
-            "Where log lines go: \"stderr\" (with priorities where that is the journal), or \"syslog\", the socket \
-             /dev/log with facility mail.",
+            "Where log lines go: \"stderr\" (with priorities where that is the journal), or \"syslog\", the \
+             socket /dev/log with facility mail.",
         ),
         option(
             "log.level",
@@ -84,16 +85,16 @@ fn domains() -> Vec<OptionSpec> {
             "[]",
             "[\"alice\", \"bob\"]",
             |c, n| &mut own_domain(c, n).mailboxes,
-            "The local-parts that exist in this domain; upper and lower case are the same. postmaster always exists \
-             besides.",
+            "The local-parts that exist in this domain; upper and lower case are the same. postmaster always \
+             exists besides.",
         ),
         option(
             "domain.*.maildir",
             "\"{state_dir}/mail/{domain}/{mailbox}\"",
             "\"/srv/mail/{domain}/{mailbox}\"",
             |c, n| &mut own_domain(c, n).maildir,
-            "Where a mailbox's Maildir lies. {state_dir}, {domain} and {mailbox} are filled in; {mailbox} must occur. \
-             Folders are made as needed.",
+            "Where a mailbox's Maildir lies. {state_dir}, {domain} and {mailbox} are filled in; {mailbox} \
+             must occur. Folders are made as needed.",
         ),
         option(
             "rewrite.sender_domain",

@@ -24,23 +24,24 @@ fn service() -> Vec<OptionSpec> {
             "[\"127.0.0.1:25\", \"[::1]:25\"]",
             "[\"0.0.0.0:25\", \"[::]:25\"]",
             |c, _| &mut c.smtp.listen,
-            "Addresses and ports to listen on. [::] takes IPv6 only, so both families are always named. Empty means that \
-             nothing listens.",
+            "Addresses and ports to listen on. [::] takes IPv6 only, so both families are always named. \
+             Empty means that nothing listens.",
         ),
         option(
             "smtp.relay_networks",
             "[]",
             "[\"127.0.0.0/8\", \"::1/128\", \"192.168.1.0/24\"]",
             |c, _| &mut c.smtp.relay_networks,
-            "Clients that may send to any domain. Everybody else reaches own domains only. No network is trusted \
-             unless it is listed here, loopback neither.",
+            "Clients that may send to any domain. Everybody else reaches own domains only. No network is \
+             trusted unless it is listed here, loopback neither.",
         ),
         bounded(
             "smtp.message_size_limit",
             "\"35MB\"",
             (Size(64 << 10), Size(1 << 40)),
             |c, _| &mut c.smtp.message_size_limit,
-            "The largest content accepted, announced with SIZE (RFC 1870). Attachments grow by a third in transport.",
+            "The largest content accepted, announced with SIZE (RFC 1870). Attachments grow by a third in \
+             transport.",
         ),
     ]
 }
@@ -52,7 +53,8 @@ fn limits() -> Vec<OptionSpec> {
             "1000",
             (100, 100_000),
             |c, _| &mut c.smtp.max_recipients,
-            "Recipients accepted in one transaction; further ones get 452. RFC 5321 4.5.3.1.8 asks for at least 100.",
+            "Recipients accepted in one transaction; further ones get 452. RFC 5321 4.5.3.1.8 asks for at \
+             least 100.",
         ),
         bounded(
             "smtp.max_sessions",
@@ -80,15 +82,16 @@ fn limits() -> Vec<OptionSpec> {
             "20",
             (1, 10_000),
             |c, _| &mut c.smtp.max_errors,
-            "Commands, recipients and messages refused for good in one session, after which it is ended with 421.",
+            "Commands, recipients and messages refused for good in one session, after which it is ended with \
+             421.",
         ),
         bounded(
             "smtp.max_idle_commands",
             "100",
             (1, 100_000),
             |c, _| &mut c.smtp.max_idle_commands,
-            "Commands that lead nowhere (NOOP, RSET, VRFY, EHLO again) between two messages, after which the session is \
-             ended.",
+            "Commands that lead nowhere (NOOP, RSET, VRFY, EHLO again) between two messages, after which the \
+             session is ended.",
         ),
         bounded(
             "smtp.max_received",
@@ -170,8 +173,8 @@ fn timeouts() -> Vec<OptionSpec> {
             "\"0s\"",
             (Duration::ZERO, SECOND * 30),
             |c, _| &mut c.smtp.greeting_wait,
-            "How long the greeting waits for clients that speak before it, which are then refused: programs that send \
-             spam often do. Clients in relay_networks do not wait.",
+            "How long the greeting waits for clients that speak before it, which are then refused: programs \
+             that send spam often do. Clients in relay_networks do not wait.",
         ),
     ]
 }
@@ -190,8 +193,8 @@ fn tls() -> Vec<OptionSpec> {
             "\"\"",
             "\"/etc/mta/tls/key.pem\"",
             |c, _| &mut c.tls.key_file,
-            "PEM file with the private key. Keep the key when the certificate is renewed, or the published TLSA record \
-             no longer matches.",
+            "PEM file with the private key. Keep the key when the certificate is renewed, or the published \
+             TLSA record no longer matches.",
         ),
     ]
 }
