@@ -168,7 +168,8 @@ fn open_problem(error: OpenError) -> Problem {
         OpenError::InUse { .. } | OpenError::Missing { .. } => Exit::UNREACHABLE,
         OpenError::NoSpace { .. } => Exit::TEMPORARY,
         OpenError::Directory { .. } => Exit::NOT_ALLOWED,
-        OpenError::Newer { .. } | OpenError::Foreign { .. } | OpenError::Database { .. } => Exit::INTERNAL,
+        OpenError::Newer { .. } | OpenError::Foreign { .. } => Exit::CONFIGURATION,
+        OpenError::Database { .. } => Exit::INTERNAL,
     };
     Problem::new(exit, error.to_string())
 }

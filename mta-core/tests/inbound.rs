@@ -48,6 +48,10 @@ fn settings(options: Options, identity: &Identity) -> Arc<Settings> {
 }
 
 fn start_with(options: Options, queue_options: mta_queue::Options) -> Fixture {
+    start_with_grace(options, queue_options, PATIENCE)
+}
+
+fn start_with_grace(options: Options, queue_options: mta_queue::Options, grace: Duration) -> Fixture {
     let state = tempfile::tempdir().expect("a directory");
     let identity = Identity::load_or_make(state.path(), &options.hostname).expect("made");
     let queue = Queue::open(state.path(), queue_options).expect("a queue");
@@ -55,7 +59,7 @@ fn start_with(options: Options, queue_options: mta_queue::Options) -> Fixture {
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = listener.address();
     let (stopper, stop) = stop();
-    let running = smol::spawn(Arc::clone(&server).run(vec![listener], stop, PATIENCE));
+    let running = smol::spawn(Arc::clone(&server).run(vec![listener], stop, grace));
     Fixture { queue, server, address, identity, stopper, running, _state: state }
 }
 
@@ -327,6 +331,19 @@ fn stopping_answers_421_and_cuts_no_message_short() {
     drop((idle, sending));
     smol::block_on(fixture.running);
     assert_eq!(fixture.queue.reader().counts().expect("counts").messages, 1);
+}
+
+#[test]
+fn a_client_too_slow_for_the_stop_hears_421_and_keeps_its_message() {
+    let queue_options = mta_queue::Options { reserve_bytes: 0, ..mta_queue::Options::default() };
+    let fixture = start_with_grace(options(), queue_options, Duration::from_millis(50));
+    let mut slow = fixture.connect();
+    slow.envelope();
+    slow.send("Subject: x\r\n");
+    fixture.stopper.fire();
+    assert_eq!(slow.rest(), "421 4.3.2 service is stopping\r\n");
+    smol::block_on(fixture.running);
+    assert_eq!(fixture.queue.reader().counts().expect("counts").messages, 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
@@ -42,7 +43,8 @@ const CHANGE_PIECE: usize = 256;
 /// Bounds and sizes of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Free space the file system keeps: below it nothing is accepted (`QueueError::NoSpace`). Octets.
+    /// Free space the file system keeps: below it, and some room for the write-ahead log, nothing is accepted
+    /// (`QueueError::NoSpace`). Octets.
     pub reserve_bytes: u64,
     /// Content up to this size lies in the database, larger in a file beside it; also the memory one incoming message
     /// takes. Octets.
@@ -76,6 +78,16 @@ impl Default for Options {
             cache_bytes: 2 << 20,
             wal_bytes: 4 << 20,
         }
+    }
+}
+
+impl Options {
+    /// What has to stay free for a message to be taken: the reserve, and room for the write-ahead log to grow to its
+    /// size and for its pages to go into the database. Without that room the queue would eat the reserve by itself, and
+    /// on a full disk not even a delivery can be written down or a message dropped.
+    pub(crate) fn kept_free_bytes(&self) -> u64 {
+        let log_bytes = u64::try_from(self.wal_bytes).unwrap_or(u64::MAX);
+        self.reserve_bytes.saturating_add(log_bytes.saturating_mul(2))
     }
 }
 
@@ -140,6 +152,7 @@ impl Queue {
         let lock = lock(directory)?;
         let path = directory.join(DATABASE);
         let map = |error| schema::database_error(&path, &error);
+        private_file(&path).map_err(in_directory)?;
         let mut connection = Connection::open(&path).map_err(map)?;
         // Another process may be reading: it holds short locks only.
         connection.busy_timeout(Duration::from_secs(10)).map_err(map)?;
@@ -148,7 +161,7 @@ impl Queue {
         let totals = Totals::load(&connection).map_err(map)?;
         let ids = Arc::new(IdSource::new(totals.last_id));
         let store =
-            ContentStore::open(directory, options.inline_bytes, options.reserve_bytes, Arc::clone(&ids))
+            ContentStore::open(directory, options.inline_bytes, options.kept_free_bytes(), Arc::clone(&ids))
                 .map_err(in_directory)?;
         sweep(&connection, &store, directory)?;
         let statistics = Mutex::new(Statistics::default());
@@ -394,11 +407,16 @@ fn close(inner: &Inner) {
     let _ = thread.join();
 }
 
+/// Opens a file that nobody else may read, making it where it does not exist. SQLite gives its log the same mode.
+fn private_file(path: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
 /// Takes the lock that keeps a second daemon away. It goes with the process, however that ends.
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let failed = |error: io::Error| OpenError::Directory { path: path.clone(), reason: error.to_string() };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file = private_file(&path).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path }),
@@ -429,4 +447,16 @@ fn sweep(connection: &Connection, store: &ContentStore, directory: &Path) -> Res
         log::info!("event=orphans-deleted files={deleted}");
     }
     trouble.map_or(Ok(()), |error| Err(schema::database_error(&path, &error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_does_not_eat_the_reserve() {
+        let options = Options { reserve_bytes: 10, wal_bytes: 100, ..Options::default() };
+        assert_eq!(options.kept_free_bytes(), 210);
+        assert_eq!(Options { reserve_bytes: u64::MAX, ..options }.kept_free_bytes(), u64::MAX);
+    }
 }

@@ -396,6 +396,27 @@ fn bad_messages_are_refused_alone() {
 }
 
 #[test]
+fn nobody_else_reads_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (directory, queue) = open();
+    put(&queue, &["a@one.example"], now());
+    accept(&queue, message(&queue, &["a@one.example"], now(), &[b'x'; 100_000])).expect("large");
+    let mut files = 0;
+    for folder in [directory.path().to_owned(), directory.path().join("content")] {
+        for entry in std::fs::read_dir(folder).expect("directory") {
+            let entry = entry.expect("entry");
+            if entry.file_type().expect("type").is_file() {
+                let mode = entry.metadata().expect("metadata").permissions().mode();
+                assert_eq!(mode & 0o077, 0, "{:?} {mode:o}", entry.path());
+                files += 1;
+            }
+        }
+    }
+    assert_eq!(files, 5, "database, log, index of the log, lock, content");
+}
+
+#[test]
 fn the_reserve_is_kept_free() {
     let directory = tempfile::tempdir().expect("directory");
     let queue =

@@ -5,9 +5,10 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,9 +109,10 @@ pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
         Err(e) => return Err(e),
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    let (_held, socket) = held(path)?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o660))?;
     if access.user.is_some() || access.group.is_some() {
-        match std::os::unix::fs::chown(path, access.user, access.group) {
+        match std::os::unix::fs::chown(&socket, access.user, access.group) {
             // Only root may give a socket away; without root the service user owns it already.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 log::warn!(
@@ -122,6 +124,19 @@ pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
         }
     }
     Ok(listener)
+}
+
+/// The socket just bound at `path`, held without a name: root must not change the mode or the owner of whatever another
+/// user, who may write the folder, put into its place in the meantime.
+fn held(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+    let found = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
+    if found != rustix::fs::FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else was put in its place"));
+    }
+    let through = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    Ok((fd, through))
 }
 
 /// Answers on the socket for ever. Dropping the future stops it.
@@ -267,7 +282,6 @@ mod tests {
     use super::super::protocol::Done;
     use super::*;
     use std::io::{BufRead, BufReader, Read, Write};
-    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Gives endless rows for a list, one for everything else, and counts what it was asked to give.
@@ -316,6 +330,19 @@ mod tests {
         let server =
             smol::spawn(serve(listener, Access::default(), Arc::clone(&fake) as Arc<dyn Operations>));
         Rig { fake, path, _dir: dir, _server: server }
+    }
+
+    #[test]
+    fn what_was_put_in_the_place_of_the_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, victim) = (dir.path().join("control.sock"), dir.path().join("victim"));
+        std::fs::write(&victim, "").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        assert!(held(&path).is_err(), "a link");
+        assert!(held(&victim).is_err(), "a file");
+        std::fs::remove_file(&path).unwrap();
+        bind(&path, &Access::default()).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     }
 
     fn ask(rig: &Rig, line: &[u8]) -> Vec<Response> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mta_queue::{OpenError, Queue};
+use rustix::fs::{Access as FileAccess, AtFlags, CWD, accessat};
 use rustls::ServerConfig;
 
 use super::{CONFIGURATION, INTERNAL, NOT_ALLOWED, StartError, TEMPORARY};
@@ -42,6 +43,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, StartError> {
         .map_err(|error| StartError::new(CONFIGURATION, error))?;
     for folder in [Some(&config.state_dir), config.runtime_dir.as_ref()].into_iter().flatten() {
         make_folder(folder, user.as_ref())?;
+        check_writable(folder)?;
     }
     let listeners = listeners(config)?;
     let socket = config.control_socket();
@@ -52,6 +54,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, StartError> {
     if let Some(user) = &user {
         user.become_for_good().map_err(|error| StartError::new(NOT_ALLOWED, error))?;
     }
+    check_writable(&config.state_dir)?;
     let tls = tls(config, configured)?;
     let queue =
         Queue::open(&config.state_dir, config.queue_options()).map_err(|error| queue_error(&error))?;
@@ -73,18 +76,40 @@ fn service_user(config: &Config) -> Result<Option<ServiceUser>, StartError> {
     }
 }
 
+/// Makes a folder of ours where it is missing. Only the folder itself is closed to others: the service user has to get
+/// through those above it.
 fn make_folder(folder: &Path, user: Option<&ServiceUser>) -> Result<(), StartError> {
-    let failed = |error: io::Error| {
-        let exit = if error.kind() == io::ErrorKind::StorageFull { TEMPORARY } else { CONFIGURATION };
-        let remedy = "it must be a folder that the service's user may write";
-        StartError::new(exit, format!("state_dir {}: {error}: {remedy}", folder.display()))
-    };
-    let is_new = !folder.exists();
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    if let (true, Some(user)) = (is_new, user) {
-        chown(folder, Some(user.uid()), Some(user.gid())).map_err(failed)?;
+    let failed = |error: io::Error| folder_error(folder, &error);
+    if folder.is_dir() {
+        return Ok(());
     }
-    Ok(())
+    if let Some(above) = folder.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(above).map_err(failed)?;
+    }
+    DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+    match user {
+        Some(user) => chown(folder, Some(user.uid()), Some(user.gid())).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Whether this process may write the folder; asked when it has become who it stays.
+fn check_writable(folder: &Path) -> Result<(), StartError> {
+    let access = FileAccess::READ_OK | FileAccess::WRITE_OK | FileAccess::EXEC_OK;
+    accessat(CWD, folder, access, AtFlags::EACCESS).map_err(|error| folder_error(folder, &error.into()))
+}
+
+fn folder_error(folder: &Path, error: &io::Error) -> StartError {
+    let exit = match error.kind() {
+        io::ErrorKind::StorageFull => TEMPORARY,
+        io::ErrorKind::PermissionDenied => NOT_ALLOWED,
+        _ => CONFIGURATION,
+    };
+    let remedy = "it must be a folder that the service's user may write";
+    StartError::new(
+        exit,
+        format!("the folder {} (state_dir or runtime_dir): {error}: {remedy}", folder.display()),
+    )
 }
 
 /// The sockets of the service manager, or our own.
@@ -126,7 +151,9 @@ pub(super) fn configured_identity(config: &Config) -> Result<Option<Identity>, S
     let (Some(certificate), Some(key)) = (&config.tls.certificate_file, &config.tls.key_file) else {
         return Ok(None);
     };
-    Identity::load(certificate, key).map(Some).map_err(|error| StartError::new(CONFIGURATION, error))
+    Identity::load(certificate, key).map(Some).map_err(|error| {
+        StartError::new(CONFIGURATION, format!("tls.certificate_file and tls.key_file: {error}"))
+    })
 }
 
 /// What clients are shown: the configured identity, or our own, made at first start.
@@ -145,4 +172,38 @@ fn queue_error(error: &OpenError) -> StartError {
         OpenError::Missing { .. } | OpenError::Database { .. } => INTERNAL,
     };
     StartError::new(exit, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_folder_is_closed_and_those_above_it_are_not() {
+        let top = tempfile::tempdir().expect("a directory");
+        let folder = top.path().join("above/state");
+        make_folder(&folder, None).expect("made");
+        make_folder(&folder, None).expect("there");
+        check_writable(&folder).expect("ours");
+        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
+        assert_ne!(mode(&top.path().join("above")) & 0o100, 0);
+        assert_ne!(mode(&top.path().join("above")) & 0o011, 0, "the service user gets through");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_named() {
+        let top = tempfile::tempdir().expect("a directory");
+        let file = top.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        for folder in [file.clone(), file.join("state")] {
+            let error = make_folder(&folder, None).expect_err("no folder");
+            assert_eq!(error.exit, CONFIGURATION);
+            assert!(error.text.starts_with(&format!("the folder {}", folder.display())), "{}", error.text);
+        }
+        let error = folder_error(&file, &io::ErrorKind::PermissionDenied.into());
+        assert_eq!(error.exit, NOT_ALLOWED);
+    }
 }

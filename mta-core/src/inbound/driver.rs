@@ -51,6 +51,8 @@ pub(super) struct Driver {
     queue: Queue,
     source: Source,
     stop: Stop,
+    /// The time that open sessions have to end after `stop` is over.
+    cut_off: Stop,
     /// The session knows that we want to stop.
     stopping: bool,
     buffer: Vec<u8>,
@@ -66,6 +68,7 @@ enum Event {
     Read(io::Result<usize>),
     Time,
     Stop,
+    CutOff,
 }
 
 impl Driver {
@@ -74,7 +77,7 @@ impl Driver {
         client: IpAddr,
         settings: Arc<Settings>,
         queue: Queue,
-        stop: Stop,
+        (stop, cut_off): (Stop, Stop),
     ) -> Self {
         let source = Source { client, trusted: settings.may_relay(client) };
         Self {
@@ -84,6 +87,7 @@ impl Driver {
             queue,
             source,
             stop,
+            cut_off,
             stopping: false,
             buffer: Vec::new(),
             reverse_path: None,
@@ -117,7 +121,7 @@ impl Driver {
                 }
                 Output::Refused(reply) => self.log_refusal(&reply),
                 Output::Close => Box::pin(self.close()).await,
-                Output::Wait { until } => self.wait(until).await,
+                Output::Wait { until } => self.wait(until).await?,
             }
         }
         Ok(())
@@ -133,7 +137,7 @@ impl Driver {
     }
 
     /// Waits for input, the deadline or the wish to stop, and tells the session.
-    async fn wait(&mut self, until: Instant) {
+    async fn wait(&mut self, until: Instant) -> io::Result<()> {
         let event = self.event(until).await;
         let now = Instant::now();
         match event {
@@ -147,7 +151,19 @@ impl Driver {
                 self.stopping = true;
                 self.session.handle(now, Input::Shutdown);
             }
+            Event::CutOff => Box::pin(self.cut_short()).await?,
         }
+        Ok(())
+    }
+
+    /// The client was too slow for the time we have to stop in. It hears that it keeps the message.
+    async fn cut_short(&mut self) -> io::Result<()> {
+        let reply = Reply::with_status(421, (4, 3, 2), "service is stopping");
+        let refused = self.receiving.take();
+        self.log_message("rejected", refused.as_ref(), None, &reply);
+        self.send(&reply.to_bytes()).await?;
+        self.close().await;
+        Ok(())
     }
 
     async fn event(&mut self, until: Instant) -> Event {
@@ -161,7 +177,11 @@ impl Driver {
             Event::Time
         };
         if self.stopping {
-            return or(read, time).await;
+            let cut_off = async {
+                self.cut_off.wait().await;
+                Event::CutOff
+            };
+            return or(cut_off, or(read, time)).await;
         }
         let stop = async {
             self.stop.wait().await;
@@ -410,7 +430,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
         let stream = Stream::Plain(Async::new(socket).expect("non-blocking"));
         let client = "127.0.0.1".parse().expect("an address");
-        let session = Driver::new(stream, client, settings, queue, stop().1).run();
+        let session = Driver::new(stream, client, settings, queue, (stop().1, stop().1)).run();
         let octets = size_of_val(&session) + COMMAND_BUFFER_OCTETS;
         assert!(octets <= IDLE_OCTETS, "{octets} octets");
     }

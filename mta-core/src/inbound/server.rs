@@ -29,6 +29,9 @@ pub struct Server {
     connections: ConnectionLimit,
 }
 
+/// How long a session that is cut off has to tell its client so.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// Held by each session's task; when the last is gone, so are the sessions.
 type Alive = async_channel::Sender<()>;
 
@@ -64,18 +67,12 @@ impl Server {
             task.cancel().await;
         }
         drop(alive);
-        let gone = async {
-            // Nothing is ever sent: this ends when the last session has dropped its end.
-            let _ = all_gone.recv().await;
-        };
-        let late = async {
-            Timer::after(grace).await;
-        };
-        or(gone, late).await;
+        all_gone_within(&all_gone, grace).await;
         if self.open_sessions() > 0 {
             ::log::warn!("{}", Line::new("sessions-cut").with("sessions", self.open_sessions()));
         }
         cut.fire();
+        all_gone_within(&all_gone, LAST_WORD).await;
     }
 
     /// Accepts from one listener until the task is cancelled.
@@ -92,14 +89,15 @@ impl Server {
                     continue;
                 }
             };
-            let driver =
-                Driver::new(Stream::Plain(stream), client, settings, self.queue.clone(), stop.clone());
+            let stops = (stop.clone(), cut_off.clone());
+            let driver = Driver::new(Stream::Plain(stream), client, settings, self.queue.clone(), stops);
             // Boxed, because each layer around a future makes another copy of it.
             let session = Box::pin(driver.run());
             let (cut_off, alive) = (cut_off.clone(), alive.clone());
             smol::spawn(async move {
                 let cut = async {
                     cut_off.wait().await;
+                    Timer::after(LAST_WORD).await;
                     Ok(())
                 };
                 serve(or(session, cut), client).await;
@@ -108,6 +106,18 @@ impl Server {
             .detach();
         }
     }
+}
+
+/// Waits until the last session has ended, for so long at most. Nothing is ever sent: the channel ends when the last
+/// session has dropped its end.
+async fn all_gone_within(all_gone: &async_channel::Receiver<()>, time: Duration) {
+    let gone = async {
+        let _ = all_gone.recv().await;
+    };
+    let late = async {
+        Timer::after(time).await;
+    };
+    or(gone, late).await;
 }
 
 /// Runs a session and keeps what goes wrong in it to it.
