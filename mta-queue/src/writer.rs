@@ -192,6 +192,7 @@ impl Writer {
             }
         }
         self.batches += 1;
+        self.make_room();
         if self.batches.is_multiple_of(SHRINK_EVERY) {
             self.shrink();
         }
@@ -293,14 +294,32 @@ impl Writer {
         }
     }
 
+    /// Gives free pages back to the file system where it has too little space for new mail. What keeps mail out must not
+    /// be a database that is empty inside: after its messages left, nothing else would ever make it smaller.
+    fn make_room(&self) {
+        let mut before = i64::MAX;
+        while self.store.check_space(0).is_err() {
+            let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
+            match free {
+                Ok(free) if free > 0 && free < before => before = free,
+                // Nothing to give, no progress (a reader holds the log), or the disk does not even take this.
+                _ => return,
+            }
+            let step = vacuum(&self.connection, SHRINK_PAGES)
+                .and_then(|()| self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Gives free pages back to the file system, a few at a time.
     fn shrink(&self) {
         let pages = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
         let (Ok(free), Ok(all)) = (pages("freelist_count"), pages("page_count")) else { return };
         if free > KEEP_FREE_PAGES && free > all / 4 {
             let count = SHRINK_PAGES.min(free - KEEP_FREE_PAGES);
-            if let Err(error) = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({count})"))
-            {
+            if let Err(error) = vacuum(&self.connection, count) {
                 log::warn!(
                     "event=queue-not-shrunk reason={:?} dir={}",
                     error.to_string(),
@@ -309,6 +328,14 @@ impl Writer {
             }
         }
     }
+}
+
+/// Gives back so many free pages. Each row of this pragma is a page: it has to be read to its end.
+fn vacuum(connection: &Connection, pages: i64) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Runs each operation in its savepoint. An error here means that the transaction as a whole is lost.
@@ -364,4 +391,29 @@ pub(crate) fn configure(connection: &Connection, options: &Options) -> rusqlite:
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_pages_are_given_back_as_were_asked_for() {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection
+            .execute_batch(
+                "PRAGMA auto_vacuum = INCREMENTAL; CREATE TABLE t (x);
+                 INSERT INTO t VALUES (zeroblob(400000)); DELETE FROM t;",
+            )
+            .expect("filled and emptied");
+        let free = || {
+            connection
+                .pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0))
+                .expect("the free pages")
+        };
+        let before = free();
+        assert!(before > 50);
+        vacuum(&connection, 40).expect("given back");
+        assert_eq!(free(), before - 40);
+    }
 }

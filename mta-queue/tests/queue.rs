@@ -417,6 +417,30 @@ fn nobody_else_reads_the_files() {
 }
 
 #[test]
+fn where_space_is_short_what_left_the_queue_gives_its_space_back() {
+    let (directory, queue) = open();
+    let ids: Vec<_> = (0..60)
+        .map(|_| {
+            let message = message(&queue, &["a@one.example"], now(), &[b'x'; 40_000]);
+            let id = message.id;
+            accept(&queue, message).expect("accepted");
+            id
+        })
+        .collect();
+    queue.close();
+    drop(queue);
+    let size = || std::fs::metadata(directory.path().join("queue.db")).expect("database").len();
+    let before = size();
+    let short = Options { reserve_bytes: u64::MAX, ..options() };
+    let queue = Queue::open(directory.path(), short).expect("open");
+    let all = Selector { ids, ..Selector::default() };
+    assert_eq!(queue.drop_messages(&all, now()), Ok(60));
+    queue.close();
+    drop(queue);
+    assert!(before > 2_000_000 && size() < before / 4, "{before} became {}", size());
+}
+
+#[test]
 fn the_reserve_is_kept_free() {
     let directory = tempfile::tempdir().expect("directory");
     let queue =
