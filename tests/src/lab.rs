@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -369,9 +369,14 @@ pub fn lab_binary() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("the binary mta-lab was not built"))
 }
 
-/// A port that is free on loopback now, and that the kernel gives to no connection meanwhile: below its own range.
-fn free_port() -> u16 {
+/// A port that is free on loopback now, by UDP and TCP, and that the kernel gives to no connection meanwhile: below its
+/// own range.
+pub(crate) fn free_port() -> u16 {
+    let is_free = |port: u16| {
+        let address = (Ipv4Addr::LOCALHOST, port);
+        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+    };
     std::iter::repeat_with(|| fastrand::u16(10_000..30_000))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .find(|port| is_free(*port))
         .expect("an endless supply of numbers")
 }

@@ -1,6 +1,6 @@
 //! An unbound that validates what the laboratory's forwarder gives it: the independent judge of zones and of our verdicts.
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Unbound {
     /// It is installed and does not begin.
     pub fn start(forwarder: SocketAddr, anchor: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
-        let address = UdpSocket::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::lab::free_port()));
         let anchor_file = directory.path().join("anchor");
         std::fs::write(&anchor_file, anchor).expect("a file");
         let file = directory.path().join("unbound.conf");
