@@ -193,10 +193,12 @@ impl Config {
 
     /// The options of the queue.
     pub fn queue_options(&self) -> mta_queue::Options {
+        let modules = mta_queue::Options::default();
         mta_queue::Options {
             reserve_bytes: self.queue.min_free_space.0,
+            wal_bytes: log_bytes(self.queue.min_free_space.0, modules.wal_bytes),
             history_age: self.queue.history,
-            ..mta_queue::Options::default()
+            ..modules
         }
     }
 }
@@ -270,10 +272,27 @@ impl Applied {
     }
 }
 
+/// How large the queue's log may get: small where the disk is, as the space that is to stay free tells. The queue keeps
+/// room for its log besides that space.
+fn log_bytes(min_free_bytes: u64, largest: usize) -> usize {
+    const SMALLEST: usize = 256 << 10;
+
+    usize::try_from(min_free_bytes / 8).unwrap_or(largest).clamp(SMALLEST.min(largest), largest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::load::load_text;
     use super::*;
+
+    #[test]
+    fn the_log_is_small_where_little_space_is_kept() {
+        let largest = mta_queue::Options::default().wal_bytes;
+        assert_eq!(log_bytes(100_000_000, largest), largest);
+        assert_eq!(log_bytes(u64::MAX, largest), largest);
+        assert_eq!(log_bytes(8 << 20, largest), 1 << 20);
+        assert_eq!(log_bytes(0, largest), 256 << 10);
+    }
 
     #[test]
     fn the_defaults_are_those_of_the_modules() {

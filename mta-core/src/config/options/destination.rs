@@ -188,7 +188,8 @@ fn queue() -> Vec<OptionSpec> {
             (Size(0), Size(1 << 50)),
             |c, _| &mut c.queue.min_free_space,
             "Free space on the file system of the state directory below which no mail is accepted: clients \
-             get 452 and keep it. Twice the size of a message is needed in any case.",
+             get 452 and keep it. The size that a client announces has to fit beside it, and a little for the \
+             queue's log.",
         ),
         bounded(
             "queue.history",
