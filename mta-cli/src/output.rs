@@ -2,6 +2,7 @@
 //!
 //! Text of strangers (addresses, replies) is shown with every invisible or controlling character escaped.
 
+use crate::exit::Exit;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::SystemTime;
 
@@ -14,13 +15,15 @@ pub const SCHEMA: u32 = 1;
 /// Columns of a terminal that does not say how many it has.
 const WIDTH: usize = 120;
 
-/// Prints text. A reader that has gone away (`| head`) ends the program quietly.
+/// Prints text. A reader that has gone away (`| head`) is no trouble. Where the text cannot be written the program ends
+/// with 75: half a list with exit status 0 would be taken for the whole.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         && e.kind() != ErrorKind::BrokenPipe
     {
         eprintln!("mta-cli: cannot write the output: {e}");
+        std::process::exit(i32::from(Exit::TEMPORARY.0));
     }
 }
 

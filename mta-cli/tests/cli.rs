@@ -161,6 +161,18 @@ fn a_daemon_that_goes_away_or_speaks_nonsense_is_an_error_and_not_a_hang() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_no_success() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mta-cli"))
+        .args(["doc", "example"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(75));
+    assert!(err(&output).starts_with("mta-cli: cannot write the output"), "{}", err(&output));
+}
+
+#[test]
 fn a_wrong_configuration_is_named_by_file_and_line_and_ends_with_78() {
     let dir = folder("[smtp]\nlisten = \"everywhere\"\n");
     for verb in

@@ -13,12 +13,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_io::Timer;
 use futures_lite::FutureExt;
-use futures_lite::future::or;
+use futures_lite::future::{or, pending};
 use mta_queue::{Claim, ContentReader, Due, Planner, Queue, QueueError, QueueId, Slot};
 use mta_smtp::reply::EnhancedStatus;
 
@@ -136,8 +137,9 @@ impl Scheduler {
         Arc::clone(&self.options.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Works until the signal to stop; then claims nothing more and waits for what is under way, at most `grace`. What
-    /// is cut off then was not acknowledged by its next-hop, or its acknowledgement is lost: it is tried again.
+    /// Works until the signal to stop; then claims nothing more, gives up what has sent no content yet, and waits for the
+    /// rest, at most `grace`. What is cut off then was not acknowledged by its next-hop, or its acknowledgement is lost: it
+    /// is tried again.
     pub async fn run(self: Arc<Self>, stop: Stop, grace: Duration) {
         let executor = smol::Executor::new();
         executor.run(self.work(&executor, &stop)).await;
@@ -157,7 +159,7 @@ impl Scheduler {
 
     async fn work<'a>(self: &Arc<Self>, executor: &smol::Executor<'a>, stop: &Stop) {
         while !stop.is_fired() {
-            let next = self.claim_and_start(executor).await;
+            let next = self.claim_and_start(executor, stop).await;
             let sleep = async {
                 match next {
                     Next::At(time) => drop(Timer::after(until(time)).await),
@@ -173,7 +175,7 @@ impl Scheduler {
     }
 
     /// One round: as much due work as there is room for.
-    async fn claim_and_start<'a>(self: &Arc<Self>, executor: &smol::Executor<'a>) -> Next {
+    async fn claim_and_start<'a>(self: &Arc<Self>, executor: &smol::Executor<'a>, stop: &Stop) -> Next {
         let now = SystemTime::now();
         if let Some(until) = self.paused(now) {
             return Next::At(until);
@@ -193,7 +195,7 @@ impl Scheduler {
         match claimed {
             Ok(claimed) => {
                 for claim in claimed.claims {
-                    self.start(claim, executor);
+                    self.start(claim, executor, stop.clone());
                 }
                 match (claimed.more, claimed.next_due) {
                     (true, _) if self.deliveries() == 0 => Next::Now,
@@ -205,27 +207,31 @@ impl Scheduler {
         }
     }
 
-    fn start<'a>(self: &Arc<Self>, claim: Claim<Route>, executor: &smol::Executor<'a>) {
+    fn start<'a>(self: &Arc<Self>, claim: Claim<Route>, executor: &smol::Executor<'a>, stop: Stop) {
         let place = Place::take(Arc::clone(self), claim.next_hop.clone());
         let scheduler = Arc::clone(self);
         executor
             .spawn(async move {
-                scheduler.attempt(claim).await;
+                scheduler.attempt(claim, &stop).await;
                 drop(place);
             })
             .detach();
     }
 
     /// One claim from its delivery to its record, and what else its failure ends.
-    async fn attempt(self: &Arc<Self>, claim: Claim<Route>) {
-        let job = self.job(&claim);
+    async fn attempt(self: &Arc<Self>, claim: Claim<Route>, stop: &Stop) {
+        // A delivery of our own goes on where nobody waits for it any more: it is never given up.
+        let begun = Arc::new(AtomicBool::new(claim.next_hop == Route::Local));
+        let job = self.job(&claim, Arc::clone(&begun));
         let own = claim.recipients.iter().map(|r| r.destination_failures).max().unwrap_or_default();
         let failures = own.max(self.hops().failures(&claim.next_hop));
         let recipients = job.recipients.clone();
         let delivery = AssertUnwindSafe(self.deliver.deliver(job)).catch_unwind();
-        let mut report = match delivery.await {
-            Ok(report) => report,
-            Err(_) => {
+        let mut report = match unless_stopped(delivery, &begun, stop).await {
+            Some(Ok(report)) => report,
+            // The claim is dropped as it was: due again.
+            None => return ::log::info!("{}", Line::new("put-off").with("qid", claim.message.id)),
+            Some(Err(_)) => {
                 ::log::error!("{}", Line::new("delivery-panicked").with("qid", claim.message.id));
                 AttemptReport { outcomes: Vec::new(), decision: Decision::default() }
             }
@@ -242,7 +248,7 @@ impl Scheduler {
         }
     }
 
-    fn job(&self, claim: &Claim<Route>) -> Job {
+    fn job(&self, claim: &Claim<Route>, begun: Arc<AtomicBool>) -> Job {
         let message = &claim.message;
         let first = claim.recipients.first().map(|r| r.destination.clone());
         Job {
@@ -253,7 +259,7 @@ impl Scheduler {
             parameters: message.parameters.clone(),
             size_bytes: message.size_bytes,
             recipients: claim.recipients.iter().map(|r| r.recipient.clone()).collect(),
-            content: Arc::new(QueueContent { queue: self.queue.clone(), id: message.id }),
+            content: Arc::new(QueueContent { queue: self.queue.clone(), id: message.id, begun }),
             accepted_at_unix: unix(message.received_at),
         }
     }
@@ -271,6 +277,19 @@ impl Scheduler {
         ::log::error!("{}", line.with("seconds", STORAGE_PAUSE.as_secs()));
         until
     }
+}
+
+/// The delivery's end; or nothing, when the wish to stop came before any of the content was asked for: giving up then
+/// repeats nothing, and a next-hop that does not answer delays no stop.
+async fn unless_stopped<T>(delivery: impl Future<Output = T>, begun: &AtomicBool, stop: &Stop) -> Option<T> {
+    let stopped = async {
+        stop.wait().await;
+        if begun.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        None
+    };
+    or(async { Some(delivery.await) }, stopped).await
 }
 
 /// When the next round is.
@@ -330,10 +349,13 @@ impl Drop for Place {
 struct QueueContent {
     queue: Queue,
     id: QueueId,
+    /// Set once the content was asked for.
+    begun: Arc<AtomicBool>,
 }
 
 impl ContentSource for QueueContent {
     fn open(&self) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+        self.begun.store(true, Ordering::SeqCst);
         let reader: ContentReader = self.queue.content_reader(self.id).map_err(std::io::Error::other)?;
         Ok(Box::new(reader))
     }

@@ -26,6 +26,8 @@ struct Script {
 enum Play {
     Outcome(Verdict, Reach),
     Hang,
+    /// The same after the content was asked for.
+    HangSending,
     Panic,
     /// A report that names no recipient.
     Nothing,
@@ -47,7 +49,8 @@ impl Deliver for Script {
             started.try_send(job.clone()).expect("test listens");
             match play {
                 Play::Outcome(verdict, reach) => report(&job, verdict, reach),
-                Play::Hang => {
+                Play::Hang | Play::HangSending => {
+                    let _content = matches!(play, Play::HangSending).then(|| job.content.open());
                     let _ = gate.recv().await;
                     report(&job, Verdict::Delivered, Reach::Recipient)
                 }
@@ -385,7 +388,7 @@ fn the_sender_is_told_once_that_mail_waits() {
 #[test]
 fn stopping_cuts_what_takes_too_long_and_it_is_due_again() {
     smol::block_on(async {
-        let mut bench = Bench::new(|_| Play::Hang);
+        let mut bench = Bench::new(|_| Play::HangSending);
         let id = bench.put(&["a@one.example"]);
         let (stopper, stopping) = stop();
         let run = Arc::clone(&bench.scheduler).run(stopping, Duration::ZERO);
@@ -400,6 +403,40 @@ fn stopping_cuts_what_takes_too_long_and_it_is_due_again() {
         assert_eq!(bench.next().await.queue_id, id.to_string());
         drop(bench.gate.take());
         bench.finish().await;
+        assert_eq!(bench.states(id), [RecipientState::Delivered]);
+    });
+}
+
+#[test]
+fn stopping_waits_for_nobody_who_was_sent_nothing() {
+    smol::block_on(async {
+        let bench = Bench::new(|_| Play::Hang);
+        let id = bench.put(&["a@one.example"]);
+        let (stopper, stopping) = stop();
+        let run = Arc::clone(&bench.scheduler).run(stopping, Duration::from_secs(3600));
+        let task = smol::spawn(run);
+        bench.next().await;
+        stopper.fire();
+        task.await; // not after an hour
+        assert_eq!(bench.scheduler.deliveries(), 0);
+        assert_eq!(bench.states(id), [RecipientState::Waiting]);
+        assert_eq!(bench.show(id).listed.recipients[0].attempts, 0);
+    });
+}
+
+#[test]
+fn stopping_waits_for_content_under_way() {
+    smol::block_on(async {
+        let mut bench = Bench::new(|_| Play::HangSending);
+        let id = bench.put(&["a@one.example"]);
+        bench.run();
+        bench.next().await;
+        let (stopper, task) = bench.running.take().expect("it runs");
+        stopper.fire();
+        smol::future::yield_now().await;
+        assert_eq!(bench.scheduler.deliveries(), 1);
+        drop(bench.gate.take());
+        task.await;
         assert_eq!(bench.states(id), [RecipientState::Delivered]);
     });
 }
