@@ -10,14 +10,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mta_dane::discovery::{self, MxDiscovery, MxList, NextHop};
 use mta_dane::failure::NextHopFailure;
-use mta_dane::reference::{a_labels, text};
+use mta_dane::reference::a_labels;
 use mta_smtp::address::{Host, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
 use mta_smtp::reply::EnhancedStatus;
 
 use super::outcome::{self, Outcome, Reach};
 use super::tls_policy::{self, DestinationRule};
-use super::{Decision, Options, RecipientOutcome, discover, record};
+use super::{Decision, Options, RecipientOutcome, discover, parts, record};
 use crate::dns::Resolver;
 use crate::routing::{RelayHost, Route};
 use crate::tls::client::Client;
@@ -90,6 +90,20 @@ pub struct AttemptReport {
 /// Bounded in time by the options; dropping the future drops the connection, and nothing is sent then that was not
 /// sent before.
 pub async fn attempt(context: &Context, job: &Job) -> AttemptReport {
+    let mut parts = parts::parts(job, &context.options.destinations, SystemTime::now());
+    if parts.len() < 2 {
+        return part(context, job).await;
+    }
+    let mut reports = Vec::new();
+    for one in parts.drain(..) {
+        let report = part(context, &parts::job_of(job, &one)).await;
+        reports.push((one, report));
+    }
+    parts::join(job, reports)
+}
+
+/// An attempt for recipients that all stand under the same rule.
+async fn part(context: &Context, job: &Job) -> AttemptReport {
     let mut run = Run::new(context, job);
     if let Err(outcome) = run.deliver().await {
         run.settle_rest(&outcome);
@@ -134,9 +148,8 @@ pub(super) enum Flow {
 impl<'a> Run<'a> {
     fn new(context: &'a Context, job: &'a Job) -> Self {
         let now = SystemTime::now();
-        let destination =
-            a_labels(&job.destination).map_or_else(|_| job.destination.clone(), |name| text(&name));
-        let rule = context.options.destinations.iter().find(|rule| rule.applies(&destination, now));
+        let destination = parts::rule_name(&job.destination);
+        let rule = tls_policy::nearest(&context.options.destinations, &destination, now);
         let decision = Decision {
             started_at_unix: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             route: job.route.to_string(),

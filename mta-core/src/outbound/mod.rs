@@ -1,6 +1,7 @@
 //! Mail out: from the due recipients of one next-hop to one outcome per recipient and a decision record.
 //!
 //! - `attempt`: the entry. Discovery, then for each host: policy, addresses, connection, TLS, transaction.
+//! - `parts`: a job whose recipients stand under different local rules, split and joined.
 //! - `tls_policy`: what is required of the connection to one host, decided in one function.
 //! - `connect`: a TCP connection to an address we may connect to.
 //! - `discover`: drives the walk through DNS.
@@ -19,6 +20,7 @@ mod discover;
 mod host;
 pub mod options;
 pub mod outcome;
+mod parts;
 mod record;
 pub mod scheduler;
 mod session;

@@ -49,7 +49,7 @@ pub struct Options {
     pub smtp: mta_smtp::client::Limits,
     /// What happens to 8-bit content when the server does not offer 8BITMIME.
     pub eight_bit: mta_smtp::client::EightBit,
-    /// Per-destination rules, looked up by recipient domain: the first that fits counts.
+    /// Per-destination rules, looked up by recipient domain: the nearest that fits counts.
     pub destinations: Vec<super::tls_policy::DestinationRule>,
 }
 

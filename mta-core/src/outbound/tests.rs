@@ -402,6 +402,8 @@ fn local_rules_require_tls_or_switch_dane_off() {
     let report = lab.run();
     assert_eq!(lab::seen(&report), [(Verdict::Delivered, "2.0.0".to_owned())]);
     assert!(report.decision.story()[0].contains("DANE is switched off for example.test: test"));
+    let line = super::record::log_line(&report.decision, &lab.job, &report.outcomes[0]).to_string();
+    assert!(line.contains(" rule=\"DANE is switched off for example.test: test\""), "{line}");
 
     // A self-signed certificate satisfies nobody who wants it verified.
     let mut lab = Lab::unsigned(Behaviour::default());
@@ -590,4 +592,45 @@ fn plaintext_relay_on_this_host() {
     lab.options.allow_loopback = false;
     assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
     assert!(!lab.server.log().contains("STARTTLS\r\n"));
+}
+
+/// One message, one relay host, and domains under different rules: each under its own and no other.
+#[test]
+fn at_a_shared_relay_host_each_recipient_stands_under_its_own_rule() {
+    let rule = |domain: &str, tls| DestinationRule {
+        domain: domain.into(),
+        tls,
+        until: None,
+        reason: "test".into(),
+    };
+    for tls in [RelayTls::Opportunistic, RelayTls::Never] {
+        for order in [["a@plain.test", "b@strict.test"], ["b@strict.test", "a@plain.test"]] {
+            let mut lab = Lab::relay(Behaviour::default(), tls);
+            lab.no_login();
+            lab.options.destinations =
+                vec![rule("plain.test", TlsRule::DaneOff), rule("strict.test", TlsRule::DaneMandatory)];
+            lab.recipients(&order);
+            lab.job.destination = order[0].rsplit('@').next().unwrap().to_owned();
+            let report = lab.run();
+            for (outcome, wanted) in report.outcomes.iter().zip(order) {
+                assert_eq!(outcome.recipient.mailbox.to_string(), wanted);
+                let (verdict, status) = if wanted.starts_with('a') {
+                    (Verdict::Delivered, "2.0.0")
+                } else {
+                    (Verdict::Deferred, "4.7.5")
+                };
+                let outcome = &outcome.outcome;
+                assert_eq!(
+                    (outcome.verdict, outcome.status.to_string().as_str()),
+                    (verdict, status),
+                    "{outcome:?}"
+                );
+            }
+            assert_eq!(report.outcomes.len(), 2);
+            assert!(!lab.server.log().contains("strict.test"), "{}", lab.server.log());
+            let told = report.decision.rule.unwrap();
+            assert!(told.contains("switched off") && told.contains("mandatory"), "{told}");
+            assert!(report.decision.result.contains("delivered 1, deferred 1"), "{}", report.decision.result);
+        }
+    }
 }

@@ -39,6 +39,17 @@ impl DestinationRule {
     }
 }
 
+/// The rule that counts for a domain (lower case): its own, else that of its nearest parent, as for routes. An exception
+/// for a wide domain never undoes what was said of a narrow one.
+pub fn nearest<'r>(
+    rules: &'r [DestinationRule],
+    domain: &str,
+    now: SystemTime,
+) -> Option<&'r DestinationRule> {
+    let fits = rules.iter().filter(|rule| rule.applies(domain, now));
+    fits.max_by_key(|rule| (!rule.domain.starts_with('.'), rule.domain.len()))
+}
+
 impl fmt::Display for DestinationRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.tls {
@@ -67,11 +78,12 @@ pub enum TlsRule {
 /// How discovery is to look at DANE for a destination.
 pub fn dane_requirement(relay: Option<&RelayHost>, rule: Option<TlsRule>) -> DaneRequirement {
     match (relay, rule) {
+        // Before all else: a relay host without TLS is no way around it.
+        (_, Some(TlsRule::DaneMandatory)) => DaneRequirement::Mandatory,
         // Plaintext was configured: there is no certificate to match anything.
         (Some(RelayHost { tls: RelayTls::Never, .. }), _) | (_, Some(TlsRule::DaneOff)) => {
             DaneRequirement::Off
         }
-        (_, Some(TlsRule::DaneMandatory)) => DaneRequirement::Mandatory,
         _ => DaneRequirement::Opportunistic,
     }
 }
@@ -201,6 +213,10 @@ fn without_dane(facts: Facts<'_>, sni: &str) -> (Requirement, String) {
     if let Some(relay) = facts.relay {
         let verified = Requirement::Authenticated(Demand::WebPki { name: relay.host.clone() });
         return match relay.tls {
+            // As below: should discovery ever let it pass, nothing is sent in the clear.
+            RelayTls::Opportunistic | RelayTls::Never if facts.rule == Some(TlsRule::DaneMandatory) => {
+                (Requirement::Encrypted(any()), "local rule".to_owned())
+            }
             RelayTls::Implicit | RelayTls::StartTls => (verified, "relay host by configuration".to_owned()),
             // A login goes to a proven host or nowhere, however the relay host is configured.
             _ if relay.auth.is_some() => (verified, "relay host with a login".to_owned()),
@@ -362,11 +378,46 @@ mod tests {
     }
 
     #[test]
+    fn the_nearest_rule_counts_in_whatever_order_they_stand() {
+        let rule = |domain: &str, until| DestinationRule {
+            domain: domain.into(),
+            tls: TlsRule::DaneOff,
+            until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(until)),
+            reason: String::new(),
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(50);
+        let mut rules = vec![
+            rule(".example", 99),
+            rule(".sub.example", 99),
+            rule("a.sub.example", 99),
+            rule("b.sub.example", 1),
+        ];
+        for _ in 0..rules.len() {
+            rules.rotate_left(1);
+            for (domain, expected) in [
+                ("x.example", Some(".example")),
+                ("sub.example", Some(".example")),
+                ("x.sub.example", Some(".sub.example")),
+                ("a.sub.example", Some("a.sub.example")),
+                // Its own has ended.
+                ("b.sub.example", Some(".sub.example")),
+                ("example", None),
+            ] {
+                let found = nearest(&rules, domain, now).map(|rule| rule.domain.as_str());
+                assert_eq!(found, expected, "{domain}");
+            }
+        }
+    }
+
+    #[test]
     fn discovery_is_told() {
         assert_eq!(dane_requirement(None, None), DaneRequirement::Opportunistic);
         assert_eq!(dane_requirement(None, Some(TlsRule::DaneOff)), DaneRequirement::Off);
         assert_eq!(dane_requirement(None, Some(TlsRule::DaneMandatory)), DaneRequirement::Mandatory);
         assert_eq!(dane_requirement(Some(&relay(RelayTls::Never, false)), None), DaneRequirement::Off);
+        let never = relay(RelayTls::Never, false);
+        assert_eq!(dane_requirement(Some(&never), Some(TlsRule::DaneMandatory)), DaneRequirement::Mandatory);
+        assert_eq!(word(&none(), Some(&never), Some(TlsRule::DaneMandatory)), "encrypt");
         assert_eq!(
             dane_requirement(Some(&relay(RelayTls::StartTls, true)), None),
             DaneRequirement::Opportunistic
