@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use mta_dane::reference::{a_labels, text};
 use mta_smtp::address::{Domain, Host, Mailbox};
 
 /// The mailbox that every domain has, whether listed or not (RFC 5321 4.5.1).
@@ -48,7 +49,7 @@ impl Accounts {
 
     /// True where this is a domain of ours.
     pub fn is_local(&self, domain: &Domain) -> bool {
-        self.domains.contains_key(domain)
+        self.known(domain).is_some()
     }
 
     /// Our domains, in no order.
@@ -59,7 +60,7 @@ impl Accounts {
     /// What `mailbox` is to us.
     pub fn recipient(&self, mailbox: &Mailbox) -> Recipient {
         let Host::Domain(domain) = mailbox.host() else { return Recipient::Foreign };
-        let Some(local) = self.domains.get(domain) else { return Recipient::Foreign };
+        let Some((domain, local)) = self.known(domain) else { return Recipient::Foreign };
         let local_part = mailbox.local_part().to_lowercase();
         if local.mailboxes.contains(&local_part) {
             return Recipient::Maildir(local.maildir(domain, &local_part));
@@ -68,6 +69,15 @@ impl Accounts {
             return Recipient::Maildir(self.postmaster_of(domain, local));
         }
         Recipient::Unknown
+    }
+
+    /// One of our domains, by its A-labels or its U-labels (RFC 6531); the configuration knows the former.
+    fn known(&self, domain: &Domain) -> Option<(&Domain, &LocalDomain)> {
+        if domain.is_ascii() {
+            return self.domains.get_key_value(domain);
+        }
+        let name = a_labels(domain.as_str()).ok()?;
+        self.domains.get_key_value(&Domain::parse(&text(&name)).ok()?)
     }
 
     fn postmaster_of(&self, domain: &Domain, local: &LocalDomain) -> PathBuf {
@@ -108,6 +118,24 @@ fn file_name(part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_own_domain_is_ours_in_both_its_spellings() {
+        let local = LocalDomain {
+            mailboxes: HashSet::from(["a".to_owned()]),
+            maildir: "/m/{domain}/{mailbox}".into(),
+        };
+        let domains = HashMap::from([(Domain::parse("xn--bcher-kva.example").unwrap(), local)]);
+        let accounts = Accounts::new(domains, None);
+        for name in ["xn--bcher-kva.example", "b\u{fc}cher.example", "B\u{dc}CHER.example"] {
+            let mailbox = Mailbox::parse(&format!("a@{name}")).unwrap();
+            let expected = Recipient::Maildir("/m/xn--bcher-kva.example/a".into());
+            assert_eq!(accounts.recipient(&mailbox), expected, "{name}");
+            assert!(accounts.is_local(mailbox.domain().unwrap()));
+        }
+        let other = Mailbox::parse("a@m\u{fc}cher.example").unwrap();
+        assert_eq!(accounts.recipient(&other), Recipient::Foreign);
+    }
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text).unwrap()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use mta_dane::reference::{a_labels, text};
 use mta_smtp::address::{Domain, Host};
 
 use super::{RelayHost, Route};
@@ -46,7 +47,9 @@ impl RoutingTable {
     }
 
     fn relay_of(&self, domain: &Domain) -> Option<&Arc<RelayHost>> {
-        let name = domain.as_str();
+        // The configuration knows A-labels only; mail may bring U-labels (RFC 6531).
+        let name = a_labels(domain.as_str()).map_or_else(|_| domain.to_string(), |name| text(&name));
+        let name = name.as_str();
         let parents = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
         self.exact
             .get(name)
@@ -79,6 +82,8 @@ mod tests {
         table.insert("a.example", relay("exact"));
         table.insert(".example", relay("far"));
         table.insert(".sub.example", relay("near"));
+        table.insert("xn--bcher-kva.test", relay("idn"));
+        table.insert(".xn--bcher-kva.test", relay("below"));
         // Even a rule for it cannot send our own mail away.
         table.insert("ours.example", relay("never"));
         for (host, expected) in [
@@ -92,6 +97,9 @@ mod tests {
             ("example", "mx:example"),
             ("notexample.test", "mx:notexample.test"),
             ("[192.0.2.1]", "mx:[192.0.2.1]"),
+            ("b\u{fc}cher.test", "relay:idn:587"),
+            ("xn--bcher-kva.test", "relay:idn:587"),
+            ("x.b\u{fc}cher.test", "relay:below:587"),
         ] {
             assert_eq!(shown(&table, host), expected, "{host}");
         }
