@@ -49,8 +49,7 @@ pub fn check(address: IpAddr, port: u16, options: &Options, configured: bool) ->
     if no_host(plain) {
         return Err(Forbidden::NoHost);
     }
-    if options.own_ports.contains(&port) && options.own_addresses.iter().any(|own| self::plain(*own) == plain)
-    {
+    if options.own_ports.contains(&port) && options.own_addresses.iter().any(|own| is_ours(*own, plain)) {
         return Err(Forbidden::Own);
     }
     if plain.is_loopback() && !options.allow_loopback && !configured {
@@ -60,6 +59,13 @@ pub fn check(address: IpAddr, port: u16, options: &Options, configured: bool) ->
         return Err(Forbidden::Private);
     }
     if family_on { Ok(()) } else { Err(Forbidden::Family) }
+}
+
+/// Who listens on every address listens on every loopback address; which others we have shows on the connection
+/// (`is_own`).
+fn is_ours(listening: IpAddr, address: IpAddr) -> bool {
+    let own = plain(listening);
+    own == address || (own.is_unspecified() && own.is_ipv4() == address.is_ipv4() && address.is_loopback())
 }
 
 /// An IPv4 address in IPv6 clothing is an IPv4 address.
@@ -202,6 +208,34 @@ mod tests {
         assert_eq!(verdict("198.51.100.7", |o| o.own_ports = vec![2525], false), Ok(()));
         assert_eq!(verdict("192.0.2.1", |o| o.ipv4 = false, false), Err(Forbidden::Family));
         assert_eq!(verdict("2001:db8::1", |o| o.ipv6 = false, false), Err(Forbidden::Family));
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_found_on_loopback_too() {
+        let everywhere = |v4: bool| {
+            move |options: &mut Options| {
+                options.own_addresses = vec![if v4 { "0.0.0.0" } else { "::" }.parse().unwrap()];
+                options.allow_loopback = true;
+            }
+        };
+        for (address, v4, expected) in [
+            ("127.0.0.1", true, Err(Forbidden::Own)),
+            ("127.9.9.9", true, Err(Forbidden::Own)),
+            ("::ffff:127.0.0.1", true, Err(Forbidden::Own)),
+            ("::1", false, Err(Forbidden::Own)),
+            ("::1", true, Ok(())),
+            ("127.0.0.1", false, Ok(())),
+            ("192.0.2.1", true, Ok(())),
+        ] {
+            for configured in [false, true] {
+                assert_eq!(verdict(address, everywhere(v4), configured), expected, "{address}");
+            }
+        }
+        let elsewhere = |options: &mut Options| {
+            everywhere(true)(options);
+            options.own_ports = vec![2525];
+        };
+        assert_eq!(verdict("127.0.0.1", elsewhere, true), Ok(()));
     }
 
     #[test]
