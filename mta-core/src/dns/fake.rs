@@ -36,6 +36,7 @@ struct Table {
     whole: HashMap<Key, Arc<Answer>>,
     held: HashMap<Key, Receiver<()>>,
     asked: Vec<Key>,
+    site_fault: Option<String>,
     forgotten: Vec<Key>,
 }
 
@@ -108,6 +109,12 @@ impl FakeResolver {
     /// The name is an alias; this hop has the given status.
     pub fn cname(&self, owner: &str, target: &str, status: Status) -> &Self {
         self.table().aliases.insert(name(owner), (name(target), status));
+        self
+    }
+
+    /// No lookup can work, for this reason, which lies on this host.
+    pub fn break_site(&self, why: &str) -> &Self {
+        self.table().site_fault = Some(why.to_owned());
         self
     }
 
@@ -220,6 +227,10 @@ impl Resolver for FakeResolver {
 
     fn forget(&self, name: &Name, rtype: RecordType) {
         self.table().forgotten.push((name.clone(), rtype));
+    }
+
+    fn site_fault(&self) -> Option<String> {
+        self.table().site_fault.clone()
     }
 }
 

@@ -53,6 +53,12 @@ pub trait Resolver: Send + Sync {
     /// Forgets what is remembered of this question, so that the next lookup asks again. For a TLSA set that does not
     /// match what the host served: it may have been replaced since.
     fn forget(&self, _name: &Name, _rtype: RecordType) {}
+
+    /// Why no lookup can work now, where that lies on this host: no resolver answers, or the clock is wrong. Mail waits
+    /// then for as long as that lasts, and no destination is to blame.
+    fn site_fault(&self) -> Option<String> {
+        None
+    }
 }
 
 impl<R: Resolver + ?Sized> Resolver for Arc<R> {
@@ -62,5 +68,9 @@ impl<R: Resolver + ?Sized> Resolver for Arc<R> {
 
     fn forget(&self, name: &Name, rtype: RecordType) {
         (**self).forget(name, rtype);
+    }
+
+    fn site_fault(&self) -> Option<String> {
+        (**self).site_fault()
     }
 }

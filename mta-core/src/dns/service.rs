@@ -248,6 +248,10 @@ impl Resolver for Service {
     fn forget(&self, name: &Name, rtype: RecordType) {
         self.0.validating.forget(name, rtype);
     }
+
+    fn site_fault(&self) -> Option<String> {
+        self.is_site_fault().then(|| self.report().reason)
+    }
 }
 
 /// The forwarders of the options, or those of the system.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mta_dane::discovery::{self, MxDiscovery, MxList, NextHop};
-use mta_dane::failure::NextHopFailure;
+use mta_dane::dnssec::Status;
+use mta_dane::failure::{LookupError, NextHopFailure};
 use mta_dane::reference::a_labels;
 use mta_smtp::address::{Host, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
@@ -172,7 +173,11 @@ impl<'a> Run<'a> {
             Ok(list) => list,
             Err(failure) => {
                 record::next_hop_failure(&mut self.decision, &next_hop, &failure);
-                return Err(Box::new(of_next_hop(&failure)));
+                let ours = match &failure {
+                    NextHopFailure::Lookup(error) => self.site_fault(error),
+                    _ => None,
+                };
+                return Err(Box::new(ours.unwrap_or_else(|| of_next_hop(&failure))));
             }
         };
         if self.job.relay().is_none() {
@@ -231,6 +236,16 @@ impl<'a> Run<'a> {
             hops_known: options.alias_status_known,
             ..discovery::Options::default()
         }
+    }
+
+    /// A lookup without an answer while no lookup can work: our own fault, which never ends a message and says nothing
+    /// about its destination. What was found out to be bogus is not excused so.
+    pub(super) fn site_fault(&self, error: &LookupError) -> Option<Outcome> {
+        if error.status != Status::Unavailable {
+            return None;
+        }
+        let why = self.context.resolver.site_fault()?;
+        Some(Outcome::deferred(Reach::Site, (4, 3), format!("no DNS on this host: {why}")))
     }
 
     /// The recipients that still need a host, as indices into the job's.

@@ -125,6 +125,12 @@ impl Run<'_> {
         match refusal {
             // Loop prevention beats all else: what comes after us in the list would only send it back.
             Refusal::Dns(HostFault::OwnAddress { .. }) => return self.own_address(&reason, remote),
+            Refusal::Dns(HostFault::Addresses(error) | HostFault::Alias(error) | HostFault::Tlsa(error))
+                if let Some(ours) = self.site_fault(error) =>
+            {
+                self.settle_open(&ours);
+                return Flow::Stop;
+            }
             Refusal::Dns(fault) => {
                 let status = EnhancedStatus::parse(fault.enhanced_status());
                 let status = status.map_or((4, 0), |status| (status.subject, status.detail));

@@ -634,3 +634,24 @@ fn at_a_shared_relay_host_each_recipient_stands_under_its_own_rule() {
         }
     }
 }
+
+/// Guarantee: nothing bounces because we had no DNS. What is bogus stays the destination's affair.
+#[test]
+fn no_dns_on_this_host_is_no_fault_of_the_destination() {
+    for (name, rtype) in [("example.test", MX), ("mx.test", A), ("tlsa", TLSA)] {
+        let lab = Lab::dane(Behaviour::default());
+        let name = if rtype == TLSA { lab.owner() } else { name.to_owned() };
+        lab.resolver.unavailable(&name, rtype);
+        let outcome = lab.run().outcomes.remove(0).outcome;
+        assert!(matches!(outcome.reach, Reach::NextHop | Reach::Host), "{outcome:?}");
+        lab.resolver.break_site("the clock is wrong");
+        let outcome = lab.run().outcomes.remove(0).outcome;
+        assert_eq!((outcome.verdict, outcome.reach), (Verdict::Deferred, Reach::Site), "{outcome:?}");
+        assert_eq!(outcome.status.to_string(), "4.4.3");
+        assert!(outcome.text.contains("the clock is wrong"), "{outcome:?}");
+        lab.resolver.bogus(&name, rtype);
+        let outcome = lab.run().outcomes.remove(0).outcome;
+        assert!(matches!(outcome.reach, Reach::NextHop | Reach::Host), "{outcome:?}");
+        assert_nothing_of_the_message(&lab.server);
+    }
+}
