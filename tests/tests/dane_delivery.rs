@@ -143,6 +143,21 @@ fn every_domain_of_the_show_gets_its_verdict() {
 }
 
 #[test]
+fn the_show_tells_when_a_verdict_is_not_the_expected_one() {
+    let mut plan = Plan::new();
+    for (key, value) in
+        [("dane", "off"), ("until", "2099-12-31"), ("reason", "to see whether anybody notices")]
+    {
+        plan.set(&format!("destination.\"wrong-key.example\".{key}"), &format!("\"{value}\""));
+    }
+    let (lab, exhibits) = show::start_on(plan).expect("a laboratory");
+    let rows = show::run(&lab, &exhibits).expect("rows");
+    let noticed: Vec<(&str, Verdict)> =
+        rows.iter().filter(|row| !row.as_expected).map(|row| (row.domain, row.verdict)).collect();
+    assert_eq!(noticed, [("wrong-key.example", Verdict::Delivered)]);
+}
+
+#[test]
 fn the_table_of_domains() {
     let mut table = Table { plan: Plan::new(), cases: Vec::new() };
     table.plan.set("queue.retry", "[\"1h\"]");

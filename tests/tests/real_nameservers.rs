@@ -1,6 +1,7 @@
 //! Against real name servers: zones signed by ldns and by BIND's tools, served by nsd, reached through unbound.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use mta_lab::cert::Identity;
@@ -62,6 +63,34 @@ fn ds_of(folder: &Path, key: &str, signer: Signer) -> String {
     String::from_utf8_lossy(&output.expect("a DS record").stdout).into_owned()
 }
 
+/// Signs a root zone and `example.` with these records below it; both files, and the root's key.
+fn signed_tree(
+    signer: Signer,
+    nsec3: bool,
+    folder: &Path,
+    server: IpAddr,
+    records: &str,
+) -> (PathBuf, PathBuf, String) {
+    let apex = |zone: &str| {
+        let ns = if zone == "." { "ns.".to_owned() } else { format!("ns.{zone}") };
+        format!(
+            "{zone} 300 IN SOA {ns} host.{ns} 1 3600 600 86400 60\n{zone} 300 IN NS {ns}\n{ns} 300 IN A {server}\n"
+        )
+    };
+    let dnskey = |key: &str| fs::read_to_string(folder.join(format!("{key}.key"))).expect("a key file");
+    let child_key = signer.key(folder, "example.");
+    let child = format!("{}{records}{}", apex("example."), dnskey(&child_key));
+    fs::write(folder.join("child"), child).expect("a file");
+    let child_file = signer.sign(folder, "example.", "child", &child_key, nsec3);
+    let root_key = signer.key(folder, ".");
+    let delegation = format!("example. 300 IN NS ns.example.\nns.example. 300 IN A {server}\n");
+    let ds = ds_of(folder, &child_key, signer);
+    fs::write(folder.join("root"), format!("{}{delegation}{ds}{}", apex("."), dnskey(&root_key)))
+        .expect("a file");
+    (signer.sign(folder, ".", "root", &root_key, nsec3), child_file, root_key)
+}
+
+/// Two domains over such a tree: one whose record matches, one whose key is another.
 fn through(signer: Signer, nsec3: bool) {
     let [keygen, signzone] = signer.programs();
     let converter = if signer == Signer::Ldns { "ldns-key2ds" } else { "dnssec-dsfromkey" };
@@ -79,34 +108,13 @@ fn through(signer: Signer, nsec3: bool) {
 
     let (server, resolver) = (free_address(53), free_address(54));
     let tlsa = good.leaf().tlsa(3, 1, 1);
-    let soa = |zone: &str| {
-        let ns = if zone == "." { "ns.".to_owned() } else { format!("ns.{zone}") };
-        format!(
-            "{zone} 300 IN SOA {ns} host.{ns} 1 3600 600 86400 60\n{zone} 300 IN NS {ns}\n{ns} 300 IN A {}\n",
-            server.ip()
-        )
-    };
-    let child = format!(
-        "{}good.example. 300 IN MX 10 mx.good.example.\nmx.good.example. 300 IN A {good_at}\n\
+    let records = format!(
+        "good.example. 300 IN MX 10 mx.good.example.\nmx.good.example. 300 IN A {good_at}\n\
          _{port}._tcp.mx.good.example. 300 IN TLSA {tlsa}\n\
          wrong.example. 300 IN MX 10 mx.wrong.example.\nmx.wrong.example. 300 IN A {wrong_at}\n\
-         _{port}._tcp.mx.wrong.example. 300 IN TLSA {tlsa}\n",
-        soa("example.")
+         _{port}._tcp.mx.wrong.example. 300 IN TLSA {tlsa}\n"
     );
-    let child_key = signer.key(folder, "example.");
-    let root_key = signer.key(folder, ".");
-    let dnskey = |key: &str| fs::read_to_string(folder.join(format!("{key}.key"))).expect("a key file");
-    fs::write(folder.join("child"), format!("{child}{}", dnskey(&child_key))).expect("a file");
-    let child_file = signer.sign(folder, "example.", "child", &child_key, nsec3);
-    let root = format!(
-        "{}example. 300 IN NS ns.example.\nns.example. 300 IN A {}\n{}{}",
-        soa("."),
-        server.ip(),
-        ds_of(folder, &child_key, signer),
-        dnskey(&root_key)
-    );
-    fs::write(folder.join("root"), root).expect("a file");
-    let root_file = signer.sign(folder, ".", "root", &root_key, nsec3);
+    let (root_file, child_file, root_key) = signed_tree(signer, nsec3, folder, server.ip(), &records);
 
     let _nsd = nsd(folder, server, &[(".", &root_file), ("example.", &child_file)]).expect("nsd");
     let _unbound = unbound(folder, resolver, server, None).expect("unbound");

@@ -91,7 +91,15 @@ pub struct Row {
 ///
 /// A port is taken, or the daemon does not start.
 pub fn start(in_namespace: bool) -> io::Result<(Lab, Vec<Exhibit>)> {
-    let mut plan = Plan::on_ports(if in_namespace { Ports::REAL } else { Ports::free() });
+    start_on(Plan::on_ports(if in_namespace { Ports::REAL } else { Ports::free() }))
+}
+
+/// The same, on a plan that may hold settings of its own.
+///
+/// # Errors
+///
+/// A port is taken, or the daemon does not start.
+pub fn start_on(mut plan: Plan) -> io::Result<(Lab, Vec<Exhibit>)> {
     // The first attempt decides; nothing is tried again while somebody looks.
     plan.set("queue.retry", "[\"1h\"]");
     plan.set("queue.delay_notice", "\"0s\"");
