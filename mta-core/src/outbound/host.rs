@@ -151,7 +151,13 @@ impl Run<'_> {
     }
 
     /// RFC 5321 5.1: with nobody better than us on the list, the mail has nowhere to go; else it waits for the better ones.
+    /// A relay host that is ourselves is a mistake in the configuration, for which no mail is returned.
     fn own_address(&mut self, reason: &str, remote: &Remote) -> Flow {
+        if self.job.relay().is_some() {
+            let why = format!("the relay host {} is this server itself: {reason}", remote.host);
+            self.settle_open(&Outcome::deferred(Reach::Site, (3, 5), why).at(remote));
+            return Flow::Stop;
+        }
         if !self.has_provisional() {
             self.settle_open(&Outcome::failed(Reach::NextHop, (4, 6), reason).at(remote));
         }

@@ -655,3 +655,16 @@ fn no_dns_on_this_host_is_no_fault_of_the_destination() {
         assert_nothing_of_the_message(&lab.server);
     }
 }
+
+#[test]
+fn a_relay_host_that_is_ourselves_keeps_the_mail_waiting() {
+    for own in ["127.0.0.1", "0.0.0.0"] {
+        let mut lab = Lab::relay(Behaviour::default(), RelayTls::StartTls);
+        lab.options.own_ports = vec![lab.server.port()];
+        lab.options.own_addresses = vec![own.parse().unwrap()];
+        let outcome = lab.run().outcomes.remove(0).outcome;
+        assert_eq!((outcome.verdict, outcome.reach), (Verdict::Deferred, Reach::Site), "{outcome:?}");
+        assert!(outcome.text.contains("relay host relay.test is this server itself"), "{outcome:?}");
+        assert_eq!(lab.server.connections(), 0);
+    }
+}
