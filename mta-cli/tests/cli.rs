@@ -163,11 +163,8 @@ fn a_daemon_that_goes_away_or_speaks_nonsense_is_an_error_and_not_a_hang() {
 #[test]
 fn output_that_cannot_be_written_is_no_success() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mta-cli"))
-        .args(["doc", "example"])
-        .stdout(full)
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mta-cli")).args(["doc", "example"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(75));
     assert!(err(&output).starts_with("mta-cli: cannot write the output"), "{}", err(&output));
 }
