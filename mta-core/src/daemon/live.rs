@@ -26,12 +26,26 @@ use crate::tls::client::Client;
 /// How long open sessions and deliveries may go on after the signal to stop. Below the 90 s that service managers give.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// The signals the daemon listens to. From here on they wait for it.
+pub(super) fn signals() -> Result<Signals, StartError> {
+    Signals::new([Signal::Term, Signal::Int, Signal::Hup])
+        .map_err(|error| StartError::new(INTERNAL, format!("signals: {error}")))
+}
+
+/// The resolver. Reads its files and checks its options; asks nothing yet.
+pub(super) fn dns(config: &Config) -> Result<dns::Service, StartError> {
+    dns::Service::new(config.dns_options(), SystemClock::shared())
+        .map_err(|error| StartError::new(CONFIGURATION, error))
+}
+
 /// Runs everything until SIGTERM or SIGINT.
-pub(super) fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> Result<(), StartError> {
-    let dns = dns::Service::new(config.dns_options(), SystemClock::shared())
-        .map_err(|error| StartError::new(CONFIGURATION, error))?;
-    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
-        .map_err(|error| StartError::new(INTERNAL, format!("signals: {error}")))?;
+pub(super) fn run(
+    prepared: Prepared,
+    signals: Signals,
+    dns: dns::Service,
+    config: Config,
+    path: Option<PathBuf>,
+) -> Result<(), StartError> {
     let Prepared { listeners, control, access, tls, queue } = prepared;
     let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), path, &listeners));
     let scheduler =

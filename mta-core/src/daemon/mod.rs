@@ -50,11 +50,20 @@ pub fn run(config: Config, path: Option<PathBuf>) -> u8 {
     for warning in config.warnings() {
         ::log::warn!("{}", Line::new("config").with("warning", warning));
     }
-    match start::prepare(&config).and_then(|prepared| live::run(prepared, config, path)) {
+    match start_and_run(config, path) {
         Ok(()) => DONE,
         Err(error) => {
             ::log::error!("{}", Line::new("not-started").with("reason", &error.text));
             error.exit
         }
     }
+}
+
+/// The stages in order: what can be wrong in words alone comes before anything is made or opened.
+fn start_and_run(config: Config, path: Option<PathBuf>) -> Result<(), StartError> {
+    // First of all: a SIGHUP that comes while the rest starts must not be the default one, which kills.
+    let signals = live::signals()?;
+    let dns = live::dns(&config)?;
+    let prepared = start::prepare(&config)?;
+    live::run(prepared, signals, dns, config, path)
 }
