@@ -1,11 +1,10 @@
-//! What the protocol, `--json` and the tables show of a message: one set of names for all three.
+//! A message, its recipients and its attempts.
 
-use std::time::SystemTime;
-
-use mta_queue::{Counts, Listed, RecipientState, Shown, StoredAttempt, StoredRecipient};
+use mta_queue::{Listed, RecipientState, Shown, StoredAttempt, StoredRecipient};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{bare, rfc3339};
 use crate::outbound::decision::Decision;
 
 /// A message as lists and `queue show` give it.
@@ -106,68 +105,8 @@ pub struct ResultView {
     pub remote: Option<String>,
 }
 
-/// How much is in the queue.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CountsView {
-    /// Messages that are not finished.
-    pub messages: u64,
-    /// Their content in bytes.
-    pub content_bytes: u64,
-    /// Recipients that wait.
-    pub waiting: u64,
-    /// Recipients that are held.
-    pub held: u64,
-    /// Recipients set aside as damaged.
-    pub damaged: u64,
-    /// Finished messages that can still be looked up.
-    pub finished: u64,
-    /// Messages accepted since the queue was made.
-    pub accepted_total: u64,
-    /// Recipients delivered since the queue was made.
-    pub delivered_total: u64,
-    /// Recipients failed or expired since the queue was made.
-    pub failed_total: u64,
-}
-
-/// What the daemon is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StatusView {
-    /// Whether the daemon itself answered.
-    pub running: bool,
-    /// The program's version.
-    pub version: String,
-    /// Its process.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// Since when.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
-    /// The configuration file; nothing for the development default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub config: Option<String>,
-    /// What the host calls itself.
-    pub hostname: String,
-    /// Where it listens.
-    pub listen: Vec<String>,
-    /// Sessions open now.
-    pub sessions: u64,
-    /// Deliveries under way now.
-    pub deliveries: u64,
-    /// Who validates, over which transport, and why.
-    pub dns: String,
-    /// The TLSA record to publish for the own certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tlsa: Option<String>,
-    /// What needs somebody to act.
-    pub alerts: Vec<String>,
-    /// The queue.
-    pub queue: CountsView,
-}
-
 /// The status word of a recipient.
-pub(super) fn status_word(recipient: &StoredRecipient) -> &'static str {
+pub(in crate::control) fn status_word(recipient: &StoredRecipient) -> &'static str {
     match recipient.state {
         RecipientState::Waiting if recipient.attempts == 0 => "queued",
         RecipientState::Waiting => "deferred",
@@ -180,20 +119,6 @@ fn unfinished(status: &str) -> usize {
     const WORDS: [&str; 8] =
         ["dropped", "delivered", "expired", "failed", "queued", "deferred", "held", "damaged"];
     WORDS.iter().position(|word| *word == status).unwrap_or(WORDS.len())
-}
-
-/// A time as RFC 3339, whole seconds, UTC.
-pub fn rfc3339(time: SystemTime) -> String {
-    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(_) => 0,
-    };
-    rfc3339_of(seconds)
-}
-
-/// Seconds since 1970 as RFC 3339.
-pub fn rfc3339_of(unix_seconds: i64) -> String {
-    jiff::Timestamp::from_second(unix_seconds).map_or_else(|_| unix_seconds.to_string(), |t| t.to_string())
 }
 
 impl From<&StoredRecipient> for RecipientView {
@@ -265,29 +190,5 @@ impl From<&StoredAttempt> for AttemptView {
             decision: text.and_then(|t| serde_json::from_str(t).ok()),
             story,
         }
-    }
-}
-
-impl From<Counts> for CountsView {
-    fn from(c: Counts) -> Self {
-        Self {
-            messages: c.messages,
-            content_bytes: c.content_bytes,
-            waiting: c.waiting,
-            held: c.held,
-            damaged: c.damaged,
-            finished: c.finished,
-            accepted_total: c.accepted_total,
-            delivered_total: c.delivered_total,
-            failed_total: c.failed_total,
-        }
-    }
-}
-
-/// A path as text without its brackets, except for the null one.
-fn bare(text: &str) -> String {
-    match text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) {
-        Some(inner) if !inner.is_empty() => inner.to_owned(),
-        _ => text.to_owned(),
     }
 }

@@ -1,76 +1,22 @@
-//! Requests and responses, and how they are read and written. No I/O.
+//! Requests and responses, and how they are read and written. No I/O. `request` is the table of operations, `select` the
+//! arguments that many of them share.
+
+mod request;
+mod select;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::request::Request;
+pub use self::select::{ListArguments, Select};
+
 /// The protocol's version. It is raised when a field changes its meaning; new fields and operations do not raise it.
 pub const VERSION: u32 = 1;
 
 /// Longest request line, in bytes. A selector with a few hundred ids fits.
 pub const MAX_REQUEST_BYTES: usize = 16 * 1024;
-
-/// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", content = "args")]
-pub enum Request {
-    /// One row: what the daemon is doing.
-    #[serde(rename = "status")]
-    Status,
-    /// A row for each message.
-    #[serde(rename = "queue.list")]
-    QueueList(ListArguments),
-    /// One row: a message with its attempts. The text is an id or the beginning of one.
-    #[serde(rename = "queue.show")]
-    QueueShow(String),
-    /// How many recipients a change would concern; no row.
-    #[serde(rename = "queue.count")]
-    QueueCount(Select),
-    /// Makes the recipients that fit due now.
-    #[serde(rename = "queue.retry")]
-    QueueRetry(Select),
-    /// Takes the recipients that fit out of the queue; nobody is notified.
-    #[serde(rename = "queue.drop")]
-    QueueDrop(Select),
-}
-
-impl Request {
-    /// Whether it changes anything.
-    pub fn changes(&self) -> bool {
-        matches!(self, Self::QueueRetry(_) | Self::QueueDrop(_))
-    }
-}
-
-/// Which messages: every field that is set must fit.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Select {
-    /// Ids or beginnings of ids.
-    pub ids: Vec<String>,
-    /// A recipient's address, or part of it; a domain as `@domain`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// The reverse-path, or part of it; `<>` for notifications.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// A recipient's status: queued, deferred, held, delivered, failed, expired, dropped, damaged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-}
-
-/// What of the list is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ListArguments {
-    /// Which messages.
-    pub select: Select,
-    /// Rows at most; 0 means the default of 1000.
-    pub limit: usize,
-    /// Begin behind this id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
 
 /// The end of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

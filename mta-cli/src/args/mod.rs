@@ -1,0 +1,226 @@
+//! The table of verbs and their arguments, one file for each group of verbs.
+//!
+//! What argh does not do is done here beforehand: `--opt=value`, `--config` behind the verb, `--version`.
+
+mod config;
+mod dns;
+mod doc;
+mod queue;
+mod serve;
+mod status;
+mod tlsa;
+
+use std::path::PathBuf;
+
+use argh::{ArgsInfo, FromArgs};
+
+pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
+pub use self::dns::{Dns, DnsLookup, DnsVerb};
+pub use self::doc::{Doc, DocCompletions, DocExample, DocMan, DocVerb};
+pub use self::queue::{Queue, QueueDrop, QueueList, QueueRetry, QueueShow, QueueVerb};
+pub use self::serve::Serve;
+pub use self::status::Status;
+pub use self::tlsa::{Tlsa, TlsaVerb, TlsaVerify};
+use crate::exit::Exit;
+
+/// The name under which the program prints its usage.
+pub const NAME: &str = "mta-cli";
+
+/// mta-cli serves mail and administers the server. Every verb takes --config FILE and --help.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    example = "{command_name} serve --config /etc/mta/mta.toml",
+    note = "Without --config the configuration is /etc/mta/mta.toml, and without that file a development default: 127.0.0.1:2525, state in ./mta-state."
+)]
+pub struct Top {
+    /// the configuration file (anywhere on the command line)
+    #[argh(option, short = 'c', arg_name = "file")]
+    pub config: Option<PathBuf>,
+    /// print the version
+    #[argh(switch)]
+    pub version: bool,
+    /// the verb
+    #[argh(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// The verbs.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub enum Verb {
+    /// The daemon.
+    Serve(Serve),
+    /// What the daemon does.
+    Status(Status),
+    /// The queue.
+    Queue(Queue),
+    /// The configuration.
+    Config(Config),
+    /// TLSA records.
+    Tlsa(Tlsa),
+    /// DNS as the daemon sees it.
+    Dns(Dns),
+    /// Generated documentation.
+    Doc(Doc),
+}
+
+/// Under which name the program was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invocation {
+    /// As itself.
+    Tool,
+    /// As sendmail.
+    Sendmail,
+    /// As mailq.
+    Mailq,
+    /// As newaliases.
+    Newaliases,
+}
+
+/// The invocation for a program name, which may be a path.
+pub fn invocation(name: &str) -> Invocation {
+    match name.rsplit('/').next() {
+        Some("sendmail") => Invocation::Sendmail,
+        Some("mailq") => Invocation::Mailq,
+        Some("newaliases") => Invocation::Newaliases,
+        _ => Invocation::Tool,
+    }
+}
+
+/// What the arguments say.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Run this.
+    Run(Box<Top>),
+    /// Print this and end.
+    Stop {
+        /// Help, version or an error.
+        text: String,
+        /// How to end.
+        exit: Exit,
+    },
+}
+
+/// Reads the arguments, without the program's name.
+pub fn parse(arguments: Vec<String>) -> Parsed {
+    let arguments = prepare(arguments);
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match Top::from_args(&[NAME], &texts) {
+        Ok(top) if top.version => {
+            Parsed::Stop { text: format!("{NAME} {}\n", env!("CARGO_PKG_VERSION")), exit: Exit::DONE }
+        }
+        Ok(top) if top.verb.is_none() => {
+            let help = Top::from_args(&[NAME], &["--help"]).err().map(|early| early.output);
+            Parsed::Stop { text: help.unwrap_or_default(), exit: Exit::USAGE }
+        }
+        Ok(top) => Parsed::Run(Box::new(top)),
+        Err(early) => {
+            let (mut text, exit) = match early.status {
+                Ok(()) => (early.output, Exit::DONE),
+                Err(()) => (format!("{NAME}: {}\nTry {NAME} --help.", early.output.trim_end()), Exit::USAGE),
+            };
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            Parsed::Stop { text, exit }
+        }
+    }
+}
+
+/// Splits `--opt=value`, and puts `--config FILE` and `--version` in front of the verb, where argh wants them. What stands
+/// behind `--` stays as it is.
+fn prepare(arguments: Vec<String>) -> Vec<String> {
+    let mut front = Vec::new();
+    let mut rest = Vec::new();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            rest.push(argument);
+            rest.extend(arguments.by_ref());
+            break;
+        }
+        let split = argument.strip_prefix("--").and_then(|a| a.split_once('='));
+        let (option, value) = match split {
+            Some((name, value)) => (format!("--{name}"), Some(value.to_owned())),
+            None => (argument, None),
+        };
+        match option.as_str() {
+            "--config" | "-c" => {
+                front.push(option);
+                front.extend(value.or_else(|| arguments.next()));
+            }
+            "--version" | "-V" => front.push("--version".to_owned()),
+            _ => {
+                rest.push(option);
+                rest.extend(value);
+            }
+        }
+    }
+    front.extend(rest);
+    front
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(arguments: &[&str]) -> String {
+        prepare(arguments.iter().map(ToString::to_string).collect()).join(" ")
+    }
+
+    #[test]
+    fn what_argh_does_not_know_is_put_right() {
+        for (arguments, expected) in [
+            (&["serve", "--config", "f"][..], "--config f serve"),
+            (&["serve", "--config=f"], "--config f serve"),
+            (&["-c", "f", "queue", "list"], "-c f queue list"),
+            (&["queue", "list", "--to=a=b", "--json"], "queue list --to a=b --json"),
+            (&["queue", "list", "--", "--config", "--to=x"], "queue list -- --config --to=x"),
+            (&["queue", "list", "--config"], "--config queue list"),
+            (&["status", "-V"], "--version status"),
+        ] {
+            assert_eq!(prepared(arguments), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_links_decide() {
+        assert_eq!(invocation("/usr/sbin/sendmail"), Invocation::Sendmail);
+        assert_eq!(invocation("mailq"), Invocation::Mailq);
+        assert_eq!(invocation("./newaliases"), Invocation::Newaliases);
+        assert_eq!(invocation("/usr/bin/mta-cli"), Invocation::Tool);
+        assert_eq!(invocation(""), Invocation::Tool);
+    }
+
+    #[test]
+    fn every_help_fits_a_screen_and_has_an_example() {
+        fn check(path: &[&str], info: &argh::CommandInfoWithArgs) {
+            let mut arguments = path.get(1..).unwrap_or_default().to_vec();
+            arguments.push("--help");
+            let early = Top::from_args(&[NAME], &arguments).unwrap_err();
+            assert!(early.status.is_ok(), "{path:?}");
+            assert!(
+                early.output.lines().count() <= 24 + 4,
+                "{path:?} is longer than a screen:\n{}",
+                early.output
+            );
+            assert_eq!(info.examples.len(), 1, "{path:?}");
+            for sub in &info.commands {
+                let mut deeper = path.to_vec();
+                deeper.push(sub.name);
+                check(&deeper, &sub.command);
+            }
+        }
+        check(&[NAME], &Top::get_args_info());
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for arguments in
+            [&["frobnicate"][..], &["queue"], &["queue", "show"], &["status", "--x"], &[], &["--config"]]
+        {
+            let parsed = parse(arguments.iter().map(ToString::to_string).collect());
+            assert!(matches!(parsed, Parsed::Stop { exit: Exit::USAGE, .. }), "{arguments:?}: {parsed:?}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What the protocol, `--json` and the tables show: one set of names for all three. One file for each kind of thing shown.
+
+mod message;
+mod status;
+
+use std::time::SystemTime;
+
+pub(super) use self::message::status_word;
+pub use self::message::{AttemptView, MessageView, RecipientView, ResultView};
+pub use self::status::{CountsView, StatusView};
+
+/// A time as RFC 3339, whole seconds, UTC.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(_) => 0,
+    };
+    rfc3339_of(seconds)
+}
+
+/// Seconds since 1970 as RFC 3339.
+pub fn rfc3339_of(unix_seconds: i64) -> String {
+    jiff::Timestamp::from_second(unix_seconds).map_or_else(|_| unix_seconds.to_string(), |t| t.to_string())
+}
+
+/// A path as text without its brackets, except for the null one.
+pub(super) fn bare(text: &str) -> String {
+    match text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) {
+        Some(inner) if !inner.is_empty() => inner.to_owned(),
+        _ => text.to_owned(),
+    }
+}
