@@ -5,7 +5,8 @@
 //! - `tls_policy`: what is required of the connection to one host, decided in one function.
 //! - `connect`: a TCP connection to an address we may connect to.
 //! - `discover`: drives the walk through DNS.
-//! - `host`: one host, address by address, connection by connection.
+//! - `host`: one host, address by address.
+//! - `conversation`: one connection, opened, secured, used and left.
 //! - `session`: the driver of `mta_smtp::client` over a stream.
 //! - `outcome`: what became of each recipient, typed by reach and permanence.
 //! - `decision`: the record of why, and its telling in sentences; `record` fills it in and writes the log lines.
@@ -15,6 +16,7 @@
 
 pub mod attempt;
 pub mod connect;
+mod conversation;
 pub mod decision;
 mod discover;
 mod host;
