@@ -137,6 +137,7 @@ fn defer(queue: &Queue) {
                 destination: DestinationResult::Unknown,
                 delay_notified: false,
                 notifications: Vec::new(),
+                tls_sessions: Vec::new(),
             };
             let (done, answer) = channel();
             queue.record(claim, record, move |result| drop(done.send(result)));

@@ -107,6 +107,7 @@ fn deliver(queue: &Queue, claim: Claim<()>) -> Receiver<Answer> {
         destination,
         delay_notified: false,
         notifications,
+        tls_sessions: Vec::new(),
     };
     let (done, answer) = channel();
     queue.record(claim, record, move |result| done.send(result).expect("test waits"));

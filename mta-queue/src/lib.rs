@@ -44,7 +44,7 @@
 //!
 //! `schema` the layout and its migrations; `store` the open queue; `writer` the thread; `accept`, `record`, `change` what
 //! it writes; `claim` due work; `reader` lists and content; `content` streaming; `destination` back-off as a whole;
-//! `schedule` when to try again (pure); `id`, `message`, `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
+//! `schedule` when to try again (pure); `state` what is known besides mail; `id`, `message`, `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
 //!
 //! What it does not: it knows no SMTP dialog, no route, no DNS; it decides nothing about retries; it reads no clock but
 //! for its ids. It blocks: call it from threads that may.
@@ -59,6 +59,7 @@ pub mod reader;
 pub mod recipient;
 pub mod record;
 pub mod schedule;
+pub mod state;
 pub mod store;
 
 mod accept;
@@ -82,4 +83,8 @@ pub use reader::Reader;
 pub use recipient::{RecipientKey, RecipientState, StoredRecipient};
 pub use record::{AttemptRecord, DestinationResult, RecipientOutcome, RecipientResult};
 pub use schedule::Schedule;
+pub use state::sts::StoredStsPolicy;
+pub use state::tls_report::{
+    TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,
+};
 pub use store::{Options, Queue, Statistics};

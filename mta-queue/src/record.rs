@@ -18,6 +18,7 @@ use crate::error::QueueError;
 use crate::id::QueueId;
 use crate::message::NewMessage;
 use crate::recipient::{RecipientKey, RecipientState};
+use crate::state::tls_report::{self, TlsSession};
 use crate::time::{unix_seconds, unix_seconds_up};
 use crate::writer::{Operation, Tx};
 
@@ -39,6 +40,8 @@ pub struct AttemptRecord {
     pub delay_notified: bool,
     /// Notifications that enter the queue together with this record.
     pub notifications: Vec<NewMessage>,
+    /// The TLS sessions of the attempt, to be counted for reports.
+    pub tls_sessions: Vec<TlsSession>,
 }
 
 /// What became of one recipient.
@@ -130,6 +133,7 @@ impl Operation for Record {
         for notification in &self.record.notifications {
             accept::store(tx, notification)?;
         }
+        tls_report::count(tx, self.record.at, &self.record.tls_sessions)?;
         finish_if_done(tx, id, at)
     }
 

@@ -13,7 +13,7 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -92,6 +92,50 @@ const VERSION_1: &str = "
         failed_total INTEGER NOT NULL DEFAULT 0
     );
     INSERT INTO totals (one) VALUES (1);
+";
+
+/// State that is not mail (`state`). `sts_policy`: the MTA-STS policy of a domain. `tls_policy`: sessions under one policy on
+/// one day (days since 1970, UTC); `policy` and `mx_patterns` hold one string a line. `tls_failure`: those that failed, by
+/// how; empty text where something is not known. `tls_day`: how many rows of both a day has, and how many sessions found
+/// no room.
+const VERSION_2: &str = "
+    CREATE TABLE sts_policy (
+        domain TEXT PRIMARY KEY,
+        id TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        fetched_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        used_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE tls_day (
+        day INTEGER PRIMARY KEY,
+        policies INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        left_out INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE tls_policy (
+        id INTEGER PRIMARY KEY,
+        day INTEGER NOT NULL,
+        domain TEXT NOT NULL,
+        policy_type TEXT NOT NULL,
+        policy_domain TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        mx_patterns TEXT NOT NULL,
+        successes INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE UNIQUE INDEX tls_policy_key ON tls_policy (day, domain, policy_type, policy_domain, policy);
+    CREATE TABLE tls_failure (
+        policy INTEGER NOT NULL,
+        result_type TEXT NOT NULL,
+        mx_host TEXT NOT NULL,
+        sending_ip TEXT NOT NULL,
+        receiving_ip TEXT NOT NULL,
+        reason_code TEXT NOT NULL,
+        helo TEXT NOT NULL,
+        sessions INTEGER NOT NULL,
+        PRIMARY KEY (policy, result_type, mx_host, sending_ip, receiving_ip, reason_code)
+    ) WITHOUT ROWID;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

@@ -63,6 +63,12 @@ pub struct Options {
     pub cache_bytes: usize,
     /// The write-ahead log is folded into the database at this size. Octets.
     pub wal_bytes: usize,
+    /// MTA-STS policies that are kept.
+    pub max_sts_policies: usize,
+    /// Days (UTC) for which sessions are counted for TLS reports, today included; 0 counts none.
+    pub tls_report_days: u32,
+    /// Policies, and kinds of failure, that are told apart on one day; beyond it sessions are counted as left out.
+    pub tls_report_rows_per_day: usize,
 }
 
 impl Default for Options {
@@ -77,6 +83,9 @@ impl Default for Options {
             max_reply_bytes: 1_024,
             cache_bytes: 2 << 20,
             wal_bytes: 4 << 20,
+            max_sts_policies: 2_000,
+            tls_report_days: 30,
+            tls_report_rows_per_day: 10_000,
         }
     }
 }

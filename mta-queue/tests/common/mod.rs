@@ -114,6 +114,7 @@ pub fn record_of<K>(claim: &Claim<K>, at: SystemTime, outcome: RecipientOutcome)
         destination: DestinationResult::Unknown,
         delay_notified: false,
         notifications: Vec::new(),
+        tls_sessions: Vec::new(),
     }
 }
 

@@ -197,6 +197,7 @@ impl Scheduler {
             destination,
             delay_notified,
             notifications,
+            tls_sessions: Vec::new(),
         };
         (record, complete)
     }
