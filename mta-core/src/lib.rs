@@ -37,6 +37,7 @@
 //! * A panic in one session or one attempt ends that one alone.
 
 pub mod account;
+pub mod alert;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -81,6 +81,13 @@ pub fn manual() -> String {
         for entry in all.iter().filter(|e| !e.path.is_empty() && e.info.commands.is_empty()) {
             manual_entry(&mut out, entry);
         }
+        out.push_str(
+            ".SH ALERTS\nWhat the administrator has to act on is an alert: one line in the log when it opens and one when \
+             it closes, shown by \\fBmta\\-cli status\\fR (exit status 1) until its cause has ended.\n",
+        );
+        for kind in mta_core::alert::Kind::ALL {
+            let _ = writeln!(out, ".TP\n{}\n{}", roff(kind.word()), roff(kind.meaning()));
+        }
         out.push_str(".SH EXIT STATUS\n");
         for (exit, meaning) in MEANINGS {
             let _ = writeln!(out, ".TP\n{}\n{}", exit.0, roff(meaning));

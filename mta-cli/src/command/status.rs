@@ -72,7 +72,11 @@ fn text(status: &StatusView) -> String {
         ),
     );
     for alert in &status.alerts {
-        line("ALERT", alert);
+        let subject = if alert.subject.is_empty() { String::new() } else { format!(" {}", alert.subject) };
+        line("ALERT", &format!("{}{subject}: {}", alert.kind, alert.text));
+        line("", &format!("what to do: {}", alert.remedy));
+        let (first, last) = (relative(&alert.first_at, now), relative(&alert.last_at, now));
+        line("", &format!("first seen {first}, last {last}, {} in all", alert.count));
     }
     out
 }

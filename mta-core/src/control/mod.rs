@@ -16,5 +16,6 @@ pub use self::protocol::{
 };
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
-    AttemptView, CountsView, MessageView, RecipientView, ResultView, StatusView, rfc3339, rfc3339_of,
+    AlertView, AttemptView, CountsView, MessageView, RecipientView, ResultView, StatusView, rfc3339,
+    rfc3339_of,
 };

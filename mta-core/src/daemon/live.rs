@@ -10,9 +10,10 @@ use mta_queue::Queue;
 
 use super::start::{self, Prepared, Tls};
 use super::{CONFIGURATION, INTERNAL, StartError};
+use crate::alert::{self, Alerts};
 use crate::clock::SystemClock;
 use crate::config::{Applied, Config};
-use crate::control::{self, Daemon, QueueOperations, StatusView};
+use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
 use crate::delivery::local;
 use crate::dns;
 use crate::inbound;
@@ -47,7 +48,8 @@ pub(super) fn run(
     path: Option<PathBuf>,
 ) -> Result<(), StartError> {
     let Prepared { listeners, control, access, tls, queue } = prepared;
-    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), path, &listeners));
+    let alerts = Alerts::default();
+    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), path, &listeners, alerts));
     let scheduler =
         Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), config.scheduler_options());
     let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
@@ -148,6 +150,8 @@ struct Shared {
     started_at: SystemTime,
     /// The configuration at start, for the keys that only a restart changes.
     at_start: Config,
+    /// What the administrator has to know.
+    alerts: Alerts,
     live: Mutex<Arc<Live>>,
 }
 
@@ -175,6 +179,7 @@ impl Shared {
         dns: dns::Service,
         path: Option<PathBuf>,
         listeners: &[crate::net::Listener],
+        alerts: Alerts,
     ) -> Self {
         Self {
             dns,
@@ -183,12 +188,26 @@ impl Shared {
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             started_at: SystemTime::now(),
             at_start: config.clone(),
+            alerts,
             live: Mutex::new(Live::new(config, &tls)),
         }
     }
 
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is open now.
+    fn open_alerts(&self) -> Vec<AlertView> {
+        if self.dns.is_site_fault() {
+            let text = format!("no mail leaves: {}", self.dns.report().reason);
+            let remedy =
+                "see to it that this host reaches a resolver that passes DNSSEC on, or the root servers";
+            self.alerts.raise(alert::Kind::SiteFault, "dns", &text, remedy);
+        } else {
+            self.alerts.clear(alert::Kind::SiteFault, "dns");
+        }
+        self.alerts.open().iter().map(AlertView::from).collect()
     }
 
     fn apply(&self, config: &Config, tls: &Tls) {
@@ -253,7 +272,6 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
     Daemon {
         status: Box::new(move || {
             let live = shared.live();
-            let report = shared.dns.report();
             StatusView {
                 pid: Some(std::process::id()),
                 started_at: Some(control::rfc3339(shared.started_at)),
@@ -262,14 +280,9 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
                 listen: shared.listen.clone(),
                 sessions: inbound.open_sessions() as u64,
                 deliveries: scheduler.deliveries() as u64,
-                dns: report.reason.clone(),
+                dns: shared.dns.report().reason,
                 tlsa: Some(format!("_25._tcp.{}. IN TLSA {}", live.hostname, live.tlsa)),
-                alerts: shared
-                    .dns
-                    .is_site_fault()
-                    .then(|| format!("no mail leaves: {}", report.reason))
-                    .into_iter()
-                    .collect(),
+                alerts: shared.open_alerts(),
                 ..StatusView::default()
             }
         }),

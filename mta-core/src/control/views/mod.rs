@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 pub(super) use self::message::status_word;
 pub use self::message::{AttemptView, MessageView, RecipientView, ResultView};
-pub use self::status::{CountsView, StatusView};
+pub use self::status::{AlertView, CountsView, StatusView};
 
 /// A time as RFC 3339, whole seconds, UTC.
 pub fn rfc3339(time: SystemTime) -> String {

@@ -3,6 +3,9 @@
 use mta_queue::Counts;
 use serde::{Deserialize, Serialize};
 
+use super::rfc3339;
+use crate::alert::Alert;
+
 /// How much is in the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -57,8 +60,8 @@ pub struct StatusView {
     /// The TLSA record to publish for the own certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tlsa: Option<String>,
-    /// What needs somebody to act.
-    pub alerts: Vec<String>,
+    /// What needs somebody to act, oldest first.
+    pub alerts: Vec<AlertView>,
     /// The queue.
     pub queue: CountsView,
 }
@@ -75,6 +78,40 @@ impl From<Counts> for CountsView {
             accepted_total: c.accepted_total,
             delivered_total: c.delivered_total,
             failed_total: c.failed_total,
+        }
+    }
+}
+
+/// An open alert.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlertView {
+    /// `site-fault`, `provider`, `paused`, `disk`, `dane` or `queue`.
+    pub kind: String,
+    /// Which destination, provider or directory; empty where there is only one.
+    pub subject: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// When it opened.
+    pub first_at: String,
+    /// When its cause was seen last.
+    pub last_at: String,
+    /// How often its cause was seen.
+    pub count: u64,
+}
+
+impl From<&Alert> for AlertView {
+    fn from(alert: &Alert) -> Self {
+        Self {
+            kind: alert.kind.word().to_owned(),
+            subject: alert.subject.clone(),
+            text: alert.text.clone(),
+            remedy: alert.remedy.clone(),
+            first_at: rfc3339(alert.first_at),
+            last_at: rfc3339(alert.last_at),
+            count: alert.count,
         }
     }
 }
