@@ -166,7 +166,7 @@ fn offline(state_dir: &Path, writing: bool) -> Result<QueueOperations, Problem> 
 fn open_problem(error: OpenError) -> Problem {
     let exit = match error {
         OpenError::InUse { .. } | OpenError::Missing { .. } => Exit::UNREACHABLE,
-        OpenError::NoSpace { .. } => Exit::TEMPORARY,
+        OpenError::NoSpace { .. } | OpenError::Older { .. } => Exit::TEMPORARY,
         OpenError::Directory { .. } => Exit::NOT_ALLOWED,
         OpenError::Newer { .. } | OpenError::Foreign { .. } => Exit::CONFIGURATION,
         OpenError::Database { .. } => Exit::INTERNAL,

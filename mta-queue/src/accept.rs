@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rusqlite::params;
 
 use crate::content::Body;
+use crate::crash;
 use crate::destination::{self, Change};
 use crate::error::QueueError;
 use crate::message::NewMessage;
@@ -59,6 +60,7 @@ pub(crate) fn store(tx: &mut Tx<'_>, message: &NewMessage) -> Result<(), QueueEr
         return Err(QueueError::Invalid("a message without recipients"));
     }
     store_message(tx, message)?;
+    crash::point("accept-message");
     let mut changes: BTreeMap<String, (i64, Change)> = BTreeMap::new();
     let id = message.id.as_i64();
     let next_at = unix_seconds(message.received_at);
@@ -94,6 +96,7 @@ pub(crate) fn store(tx: &mut Tx<'_>, message: &NewMessage) -> Result<(), QueueEr
     tx.totals.accepted_total += 1;
     tx.totals.content_bytes += i64::try_from(message.content.size_bytes()).unwrap_or(0);
     tx.effects.wake = true;
+    crash::point("accept-stored");
     Ok(())
 }
 

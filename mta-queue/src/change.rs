@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 
 use rusqlite::{OptionalExtension, params};
 
+use crate::crash;
 use crate::destination::{self, Change};
 use crate::error::QueueError;
 use crate::id::QueueId;
@@ -60,6 +61,7 @@ impl Operation for ChangeRecipients {
             moved(tx, key.message, from, to)?;
             messages.insert(key.message);
             self.changed += 1;
+            crash::point("change-applied");
         }
         for (destination, change) in destinations {
             if self.kind == Kind::Retry {

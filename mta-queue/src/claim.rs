@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use mta_smtp::envelope::Recipient;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::crash;
 use crate::error::QueueError;
 use crate::id::QueueId;
 use crate::message::Message;
@@ -210,6 +211,7 @@ pub(crate) fn claim<P: Planner>(
     // A guard that is dropped, as all are after an error, takes this lock.
     drop(in_hand);
     let claims = found.into_iter().map(|found| found.guarded(claims)).collect();
+    crash::point("claimed");
     Ok((Claimed { claims, more, next_due: next_due? }, findings))
 }
 

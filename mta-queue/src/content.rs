@@ -11,16 +11,17 @@
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, statvfs};
 
+use crate::crash;
 use crate::id::{IdSource, QueueId};
 
 /// The directory of large content inside the state directory.
-const DIRECTORY: &str = "content";
+pub(crate) const DIRECTORY: &str = "content";
 
 /// Ends the names of files that are not complete, where the file system knows no unnamed ones.
 const INCOMPLETE: &str = ".tmp";
@@ -40,6 +41,8 @@ pub(crate) struct ContentStore {
     unnamed: bool,
     /// Files synced since the start.
     pub(crate) synced: AtomicUsize,
+    /// Octets written to files since the start.
+    pub(crate) written: Mutex<u64>,
 }
 
 impl ContentStore {
@@ -51,11 +54,15 @@ impl ContentStore {
         ids: Arc<IdSource>,
     ) -> io::Result<Arc<Self>> {
         let directory = state.join(DIRECTORY);
-        fs::create_dir_all(&directory)?;
+        if !directory.is_dir() {
+            fs::create_dir_all(&directory)?;
+            // A file is only as safe as the name of the directory it lies in.
+            File::open(state)?.sync_all()?;
+        }
         let unnamed =
             unnamed_file(&directory).is_ok_and(|file| Path::new(&name_of_open_file(&file)).exists());
-        let synced = AtomicUsize::new(0);
-        Ok(Arc::new(Self { directory, inline_bytes, reserve_bytes, ids, unnamed, synced }))
+        let (synced, written) = (AtomicUsize::new(0), Mutex::new(0));
+        Ok(Arc::new(Self { directory, inline_bytes, reserve_bytes, ids, unnamed, synced, written }))
     }
 
     /// Whether so many octets fit beside the reserve.
@@ -86,18 +93,15 @@ impl ContentStore {
     /// Deletes what a killed process left: incomplete files, and those that `known` does not know.
     pub(crate) fn sweep(&self, mut known: impl FnMut(i64) -> bool) -> io::Result<usize> {
         let mut deleted = 0;
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let orphan = match name.parse::<QueueId>() {
-                Ok(id) => !known(id.as_i64()),
-                Err(_) => name.ends_with(INCOMPLETE),
+        for entry in read_entries(&self.directory)? {
+            let path = match entry? {
+                Entry::Content(id) if !known(id) => self.path(id),
+                Entry::Incomplete(path) => path,
+                Entry::Content(_) | Entry::Foreign(_) => continue,
             };
-            if orphan {
-                delete(&entry.path());
-                deleted += 1;
-            }
+            delete(&path);
+            crash::point("orphan-deleted");
+            deleted += 1;
         }
         Ok(deleted)
     }
@@ -105,6 +109,39 @@ impl ContentStore {
     fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
+}
+
+/// What lies in the content directory.
+pub(crate) enum Entry {
+    /// A complete file, by its number.
+    Content(i64),
+    /// A file that was never finished.
+    Incomplete(PathBuf),
+    /// Nothing of ours.
+    Foreign(PathBuf),
+}
+
+/// What lies in the content directory of a queue; nothing where there is none.
+pub(crate) fn entries(state: &Path) -> io::Result<Vec<Entry>> {
+    match read_entries(&state.join(DIRECTORY)) {
+        Ok(entries) => entries.collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_entries(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<Entry>>> {
+    Ok(fs::read_dir(directory)?.map(|entry| {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        Ok(match name.parse::<QueueId>() {
+            // An id has one spelling: a file of any other is not ours.
+            Ok(id) if id.to_string() == name => Entry::Content(id.as_i64()),
+            _ if name.ends_with(INCOMPLETE) => Entry::Incomplete(entry.path()),
+            _ => Entry::Foreign(entry.path()),
+        })
+    }))
 }
 
 /// The path of a content file below the state directory, for readers that have no store.
@@ -203,6 +240,8 @@ impl ContentWriter {
         }
         if let Some(spill) = &mut self.spill {
             spill.file.write_all(&self.buffer)?;
+            *self.store.written.lock().unwrap_or_else(PoisonError::into_inner) += self.buffer.len() as u64;
+            crash::point("content-arriving");
         }
         self.buffer.clear();
         Ok(())
@@ -223,6 +262,7 @@ impl ContentWriter {
 /// Syncs a spill file, names it, and syncs the name.
 fn name_spill(store: &Arc<ContentStore>, mut spill: Spill) -> io::Result<StoredFile> {
     spill.file.sync_all()?;
+    crash::point("content-synced");
     let path = store.path(spill.id);
     match spill.incomplete.take() {
         Some(incomplete) => {
@@ -233,8 +273,10 @@ fn name_spill(store: &Arc<ContentStore>, mut spill: Spill) -> io::Result<StoredF
         }
         None => rustix::fs::linkat(CWD, name_of_open_file(&spill.file), CWD, &path, AtFlags::SYMLINK_FOLLOW)?,
     }
+    crash::point("content-named");
     let stored = StoredFile { store: Arc::clone(store), id: spill.id, keep: false };
     store.sync_directory()?;
+    crash::point("content-complete");
     store.synced.fetch_add(1, Ordering::Relaxed);
     Ok(stored)
 }

@@ -27,6 +27,15 @@ pub enum OpenError {
         /// The newest we know.
         known: i64,
     },
+    /// The database was written by an older version of this program, and nothing may be changed now.
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// The file is a database of another program, or no database.
     Foreign {
         /// The file.
@@ -61,6 +70,11 @@ impl fmt::Display for OpenError {
             Self::Newer { path, found, known } => write!(
                 f,
                 "{} has schema version {found}, this program knows versions up to {known}: install the newer program",
+                path.display()
+            ),
+            Self::Older { path, found, known } => write!(
+                f,
+                "{}: schema version {found} is older than {known}; it is migrated when the daemon starts",
                 path.display()
             ),
             Self::Foreign { path } => write!(f, "{} is not a queue database of this program", path.display()),

@@ -50,6 +50,7 @@
 //! for its ids. It blocks: call it from threads that may.
 
 pub mod admin;
+pub mod backup;
 pub mod claim;
 pub mod content;
 pub mod error;
@@ -61,12 +62,15 @@ pub mod record;
 pub mod schedule;
 pub mod state;
 pub mod store;
+pub mod verify;
 
 mod accept;
 mod change;
+mod crash;
 mod destination;
 #[cfg(test)]
 mod faults;
+mod repair;
 mod rows;
 mod schema;
 mod time;
@@ -74,6 +78,7 @@ mod totals;
 mod writer;
 
 pub use admin::{Counts, DestinationSummary, Listed, Page, Selector, Shown, StoredAttempt, StoredResult};
+pub use backup::{BackupError, Moved, backup, restore};
 pub use claim::{Claim, Claimed, ClaimedRecipient, Due, Planner, Slot};
 pub use content::{Content, ContentReader, ContentWriter};
 pub use error::{OpenError, QueueError};
@@ -88,3 +93,4 @@ pub use state::tls_report::{
     TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,
 };
 pub use store::{Options, Queue, Statistics};
+pub use verify::{Problem, ProblemKind, Verified, verify};

@@ -53,12 +53,7 @@ impl Reader {
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         match schema::identify(&connection, &path)? {
             Some(found) if found > known => Err(OpenError::Newer { path, found, known }),
-            Some(found) if found < known => Err(OpenError::Database {
-                path,
-                reason: format!(
-                    "schema version {found} is older than {known}; it is migrated when the daemon starts"
-                ),
-            }),
+            Some(found) if found < known => Err(OpenError::Older { path, found, known }),
             None => Err(OpenError::Missing { path }),
             Some(_) => Ok(Self::new(directory, connection)),
         }

@@ -13,6 +13,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::accept::{self, Done};
 use crate::admin::StoredResult;
 use crate::claim::ClaimGuard;
+use crate::crash;
 use crate::destination::{self, Change};
 use crate::error::QueueError;
 use crate::id::QueueId;
@@ -114,6 +115,7 @@ impl Operation for Record {
         let id = self.message.as_i64();
         let at = unix_seconds(self.record.at);
         let changes = self.move_recipients(tx, at)?;
+        crash::point("record-moved");
         for (destination, (change, reply)) in changes {
             match self.record.destination {
                 DestinationResult::Unknown => {}
@@ -125,6 +127,7 @@ impl Operation for Record {
             destination::refresh(tx, destination, change)?;
         }
         self.store_attempt(tx, at)?;
+        crash::point("record-attempt");
         if self.record.delay_notified {
             tx.connection
                 .prepare_cached("UPDATE message SET delay_notified_at = ?2 WHERE id = ?1")?
@@ -132,6 +135,7 @@ impl Operation for Record {
         }
         for notification in &self.record.notifications {
             accept::store(tx, notification)?;
+            crash::point("record-notified");
         }
         tls_report::count(tx, self.record.at, &self.record.tls_sessions)?;
         finish_if_done(tx, id, at)
@@ -300,6 +304,7 @@ pub(crate) fn finish_if_done(tx: &mut Tx<'_>, id: i64, at: i64) -> Result<(), Qu
     tx.totals.messages -= 1;
     tx.totals.content_bytes -= size;
     tx.totals.finished += 1;
+    crash::point("record-finished");
     trim_history(tx, at)?;
     destination::forget_idle(tx, at)
 }

@@ -3,10 +3,12 @@
 //! A database of a newer program or of another program is refused untouched. Before an existing database is migrated a
 //! copy of it is written beside it. Names are explained where they are used; times are seconds since 1970.
 
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, params};
 
+use crate::crash;
 use crate::error::OpenError;
 
 /// Marks the file as ours (`application_id`): "MTAQ".
@@ -166,13 +168,28 @@ pub(crate) fn prepare(
     for (version, step) in (1..).zip(migrations).skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = connection.transaction().map_err(map)?;
         transaction.execute_batch(step).map_err(map)?;
+        crash::point("migration-step");
         transaction.pragma_update(None, "user_version", version).map_err(map)?;
         transaction.commit().map_err(map)?;
+        crash::point("migration-committed");
         if found > 0 {
             log::info!("event=queue-migrated version={version}");
         }
     }
+    if found > 0 && found < known {
+        prune_copies(path, found);
+    }
     Ok(())
+}
+
+/// Refuses what is not a queue of ours, and one of a newer program.
+pub(crate) fn refuse_foreign(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match identify(connection, path)? {
+        Some(found) if found > known => Err(OpenError::Newer { path: path.to_owned(), found, known }),
+        Some(_) => Ok(()),
+        None => Err(OpenError::Foreign { path: path.to_owned() }),
+    }
 }
 
 /// The schema version of an existing database of ours, `None` for an empty file.
@@ -204,8 +221,29 @@ fn back_up(connection: &Connection, path: &Path, version: i64) -> Result<(), Ope
     }
     let target = copy.to_string_lossy();
     connection.execute("VACUUM INTO ?1", params![target]).map_err(|error| database_error(path, &error))?;
+    let synced = File::open(&copy).and_then(|file| file.sync_all()).and_then(|()| sync_parent(&copy));
+    synced.map_err(|error| OpenError::Directory { path: copy.clone(), reason: error.to_string() })?;
+    crash::point("migration-copied");
     log::info!("event=queue-backup file={}", copy.display());
     Ok(())
+}
+
+/// Deletes the copies of earlier migrations: the last one is enough, and each is as large as the queue was.
+fn prune_copies(path: &Path, last: i64) {
+    for version in 1..last {
+        let copy = path.with_extension(format!("db.v{version}.bak"));
+        if std::fs::remove_file(&copy).is_ok() {
+            log::info!("event=queue-backup-deleted file={}", copy.display());
+        }
+    }
+}
+
+/// Syncs the directory that a file lies in: its name is on stable storage then.
+pub(crate) fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
 }
 
 /// A failure of SQLite while opening.
@@ -222,6 +260,7 @@ mod tests {
     use super::*;
 
     const SECOND: &str = "ALTER TABLE message ADD COLUMN note TEXT";
+    const SECOND_AGAIN: &str = "ALTER TABLE message ADD COLUMN second_note TEXT";
 
     fn version(connection: &Connection) -> i64 {
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("version")
@@ -254,6 +293,10 @@ mod tests {
         assert_eq!(total(&connection), Ok(7));
         let copy = Connection::open(directory.path().join("queue.db.v1.bak")).expect("copy");
         assert_eq!((version(&copy), total(&copy)), (1, Ok(7)));
+        drop(copy);
+        prepare(&mut connection, &path, &[VERSION_1, SECOND, SECOND_AGAIN]).expect("version 3");
+        assert!(directory.path().join("queue.db.v2.bak").exists());
+        assert!(!directory.path().join("queue.db.v1.bak").exists(), "only the last copy is kept");
     }
 
     #[test]

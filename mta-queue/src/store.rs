@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::accept::Accept;
 use crate::admin::{Page, Selector};
+use crate::backup;
 use crate::change::{ChangeRecipients, Kind, Postpone, SetAside};
 use crate::claim::{self, Claim, Claimed, Claims, Planner};
 use crate::content::{ContentReader, ContentStore, ContentWriter};
@@ -36,6 +37,10 @@ pub(crate) const DATABASE: &str = "queue.db";
 
 /// Locked while the queue is open for writing.
 const LOCK: &str = "queue.lock";
+
+/// How often the lock is tried, and how long after each try.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Messages looked at for one piece of a change by the administrator.
 const CHANGE_PIECE: usize = 256;
@@ -111,6 +116,14 @@ pub struct Statistics {
     pub operations: u64,
     /// Files of large content that were synced (each with its directory).
     pub files_synced: u64,
+    /// How often the write-ahead log was folded into the database.
+    pub checkpoints: u64,
+    /// Octets written to the write-ahead log.
+    pub log_bytes: u64,
+    /// Octets written to the database by folding the log into it, at most.
+    pub database_bytes: u64,
+    /// Octets of large content written to files.
+    pub content_bytes: u64,
 }
 
 /// The queue, open for reading and writing. Cheap to clone; all clones share one writer thread.
@@ -157,8 +170,12 @@ impl Queue {
     pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
         let in_directory =
             |error: io::Error| OpenError::Directory { path: directory.to_owned(), reason: error.to_string() };
-        fs::create_dir_all(directory).map_err(in_directory)?;
+        if !directory.is_dir() {
+            fs::create_dir_all(directory).map_err(in_directory)?;
+            schema::sync_parent(directory).map_err(in_directory)?;
+        }
         let lock = lock(directory)?;
+        backup::finish_restore(directory).map_err(in_directory)?;
         let path = directory.join(DATABASE);
         let map = |error| schema::database_error(&path, &error);
         private_file(&path).map_err(in_directory)?;
@@ -166,7 +183,7 @@ impl Queue {
         // Another process may be reading: it holds short locks only.
         connection.busy_timeout(Duration::from_secs(10)).map_err(map)?;
         schema::prepare(&mut connection, &path, MIGRATIONS)?;
-        writer::configure(&connection, &options).map_err(map)?;
+        let log_pages = writer::configure(&mut connection, &options).map_err(map)?;
         let totals = Totals::load(&connection).map_err(map)?;
         let ids = Arc::new(IdSource::new(totals.last_id));
         let store =
@@ -189,6 +206,8 @@ impl Queue {
             give_up: Vec::new(),
             unwritten: Vec::new(),
             batches: 0,
+            log_pages,
+            log_pages_before: 0,
         };
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
@@ -354,6 +373,7 @@ impl Queue {
     pub fn statistics(&self) -> Statistics {
         let mut statistics = *self.inner.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         statistics.files_synced = self.inner.store.synced.load(Ordering::Relaxed) as u64;
+        statistics.content_bytes = *self.inner.store.written.lock().unwrap_or_else(PoisonError::into_inner);
         statistics
     }
 
@@ -422,15 +442,25 @@ fn private_file(path: &Path) -> io::Result<File> {
 }
 
 /// Takes the lock that keeps a second daemon away. It goes with the process, however that ends.
-fn lock(directory: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let failed = |error: io::Error| OpenError::Directory { path: path.clone(), reason: error.to_string() };
     let file = private_file(&path).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path }),
-        Err(error) => Err(failed(error.into())),
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A tool that asks whether a daemon runs has it for a moment.
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(failed(error.into())),
+        }
     }
+    Err(OpenError::InUse { path })
+}
+
+/// Whether a process has the queue open for writing now.
+pub(crate) fn is_in_use(directory: &Path) -> bool {
+    let Ok(file) = File::open(directory.join(LOCK)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// Deletes content files that no message names.

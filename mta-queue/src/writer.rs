@@ -8,17 +8,23 @@
 //!
 //! Results of deliveries are never given up because the disk is full: they are kept and tried again (`must_succeed`).
 //!
+//! The write-ahead log is folded into the database by this thread too, after the answers to a batch have left: nobody
+//! waits for a checkpoint who does not come while it runs.
+//!
 //! What it does not: it knows no operation. It reads no clock but to count the wait before such a new try.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use crate::content::ContentStore;
+use crate::crash;
 use crate::error::QueueError;
 use crate::store::{Options, Statistics};
 use crate::totals::Totals;
@@ -40,6 +46,12 @@ const KEEP_FREE_PAGES: i64 = 2_048;
 
 /// Pages given back in one turn.
 const SHRINK_PAGES: i64 = 512;
+
+/// Octets of a page of the database.
+pub(crate) const PAGE_BYTES: u64 = 4_096;
+
+/// Octets of a page in the write-ahead log, with the head of its frame.
+const FRAME_BYTES: u64 = PAGE_BYTES + 24;
 
 /// Something the writer does. `apply` may be called more than once, if the commit fails; `finish` is called once.
 pub(crate) trait Operation: Send {
@@ -116,6 +128,10 @@ pub(crate) struct Writer {
     /// Results that could not be written.
     pub(crate) unwritten: Vec<Box<dyn Operation>>,
     pub(crate) batches: u64,
+    /// Pages in the write-ahead log, as SQLite says after each commit.
+    pub(crate) log_pages: Arc<AtomicUsize>,
+    /// The same after the commit before.
+    pub(crate) log_pages_before: usize,
 }
 
 impl Writer {
@@ -192,6 +208,7 @@ impl Writer {
             }
         }
         self.batches += 1;
+        self.checkpoint_if_due();
         self.make_room();
         if self.batches.is_multiple_of(SHRINK_EVERY) {
             self.shrink();
@@ -219,12 +236,14 @@ impl Writer {
         self.set_synchronous(full)?;
         let before = self.totals.clone();
         let effects = Effects::default();
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut tx =
             Tx { connection: &self.connection, options: &self.options, totals: self.totals.clone(), effects };
         let outcome = apply_all(&mut tx, batch).and_then(|results| {
             tx.totals.save(tx.connection, &before)?;
-            tx.connection.execute_batch("COMMIT")?;
+            crash::point("batch-applied");
+            tx.connection.prepare_cached("COMMIT")?.execute([])?;
+            crash::point("batch-committed");
             Ok(results)
         });
         match outcome {
@@ -246,6 +265,7 @@ impl Writer {
         self.totals = totals;
         self.give_up.extend(effects.unneeded_files);
         {
+            let grown = self.log_grown();
             let mut statistics = self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner);
             statistics.operations += operations as u64;
             if full {
@@ -253,6 +273,7 @@ impl Writer {
             } else {
                 statistics.normal_commits += 1;
             }
+            statistics.log_bytes += grown * FRAME_BYTES;
         }
         if full {
             self.delete_given_up();
@@ -289,8 +310,40 @@ impl Writer {
     }
 
     fn delete_given_up(&mut self) {
+        if !self.give_up.is_empty() {
+            crash::point("files-given-up");
+        }
         for file in self.give_up.drain(..) {
             self.store.delete(file);
+            crash::point("file-deleted");
+        }
+    }
+
+    /// Pages that the last commit wrote to the log. After a checkpoint the log begins again from its start.
+    fn log_grown(&mut self) -> u64 {
+        let now = self.log_pages.load(Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.log_pages_before, now);
+        (if now >= before { now - before } else { now }) as u64
+    }
+
+    /// Folds the write-ahead log into the database where it has reached its size. A reader that holds an old snapshot
+    /// keeps the log from beginning again; the next batch tries again.
+    fn checkpoint_if_due(&mut self) {
+        let limit = self.options.wal_bytes as u64 / PAGE_BYTES;
+        if (self.log_pages.load(Ordering::Relaxed) as u64) < limit.max(16) {
+            return;
+        }
+        crash::point("checkpoint-due");
+        let folded =
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2));
+        crash::point("checkpoint-done");
+        match folded {
+            Ok(pages) => {
+                let mut statistics = self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+                statistics.checkpoints += 1;
+                statistics.database_bytes += u64::try_from(pages).unwrap_or(0) * PAGE_BYTES;
+            }
+            Err(error) => log::warn!("event=no-checkpoint reason={:?}", error.to_string()),
         }
     }
 
@@ -375,7 +428,12 @@ fn is_temporary(error: &QueueError) -> bool {
 }
 
 /// Sets up a connection that was just opened for writing.
-pub(crate) fn configure(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+///
+/// Returns where SQLite says, after each commit, how many pages the write-ahead log has.
+pub(crate) fn configure(
+    connection: &mut Connection,
+    options: &Options,
+) -> rusqlite::Result<Arc<AtomicUsize>> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(
@@ -383,14 +441,19 @@ pub(crate) fn configure(connection: &Connection, options: &Options) -> rusqlite:
         "cache_size",
         -i64::try_from(options.cache_bytes / 1024).unwrap_or(2_048),
     )?;
-    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let log_pages = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&log_pages);
+    // Takes the place of SQLite's own checkpoint, which would run inside a commit.
+    connection.wal_hook(Some(move |_: &mut Wal, pages: std::ffi::c_int| {
+        seen.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    }))?;
     let wal_bytes = i64::try_from(options.wal_bytes).unwrap_or(4 << 20);
-    connection.pragma_update(None, "wal_autocheckpoint", (wal_bytes / page).max(16))?;
     connection.pragma_update(None, "journal_size_limit", wal_bytes)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
+    Ok(log_pages)
 }
 
 #[cfg(test)]

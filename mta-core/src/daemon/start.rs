@@ -167,7 +167,10 @@ pub(super) fn tls(config: &Config, configured: Option<Identity>) -> Result<Tls, 
 
 fn queue_error(error: &OpenError) -> StartError {
     let exit = match error {
-        OpenError::Directory { .. } | OpenError::Newer { .. } | OpenError::Foreign { .. } => CONFIGURATION,
+        OpenError::Directory { .. }
+        | OpenError::Newer { .. }
+        | OpenError::Older { .. }
+        | OpenError::Foreign { .. } => CONFIGURATION,
         OpenError::InUse { .. } | OpenError::NoSpace { .. } => TEMPORARY,
         OpenError::Missing { .. } | OpenError::Database { .. } => INTERNAL,
     };

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod load;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::mpsc::channel;
