@@ -504,8 +504,8 @@ impl fmt::Display for Mismatch {
             }
             Self::NothingMatches { hint: Some(hint), .. } => write!(f, "no TLSA record matches: {hint}"),
             Self::NothingMatches { only_dane_ee: true, .. } => f.write_str(
-                "no TLSA record matches the server's certificate; its operator most likely renewed the key and did not \
-                 publish the new record",
+                "no TLSA record matches the server's certificate; most often its key was renewed and the new record was \
+                 not published",
             ),
             Self::NothingMatches { only_dane_ee: false, .. } => f.write_str(
                 "no TLSA record matches the server's certificate or an issuer it sent; a DANE-TA(2) digest needs the \

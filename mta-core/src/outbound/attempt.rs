@@ -18,7 +18,7 @@ use mta_smtp::reply::EnhancedStatus;
 
 use super::outcome::{self, Outcome, Reach};
 use super::tls_policy::{self, DestinationRule};
-use super::{Decision, Options, RecipientOutcome, discover, parts, record};
+use super::{Decision, Options, RecipientOutcome, discover, parts, record, triage};
 use crate::dns::Resolver;
 use crate::routing::{RelayHost, Route};
 use crate::tls::client::Client;
@@ -105,17 +105,30 @@ pub async fn attempt(context: &Context, job: &Job) -> AttemptReport {
 
 /// An attempt for recipients that all stand under the same rule.
 async fn part(context: &Context, job: &Job) -> AttemptReport {
-    let mut run = Run::new(context, job);
+    let mut run = Run::new(context, job, Purpose::Deliver);
     if let Err(outcome) = run.deliver().await {
         run.settle_rest(&outcome);
     }
     run.finish()
 }
 
+/// What the walk to a destination is for. There is one walk: what an administrator is shown is what a delivery does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To deliver a message.
+    Deliver,
+    /// To see what a delivery would find in DNS; nobody is connected to.
+    Look,
+    /// To see what every host and address shows, as far as EHLO inside TLS; no envelope is ever sent.
+    Probe,
+}
+
 /// An attempt under way.
 pub(super) struct Run<'a> {
     pub(super) context: &'a Context,
     pub(super) job: &'a Job,
+    /// What the walk is for.
+    pub(super) purpose: Purpose,
     /// The local rule in force.
     pub(super) rule: Option<&'a DestinationRule>,
     pub(super) decision: Decision,
@@ -147,7 +160,7 @@ pub(super) enum Flow {
 }
 
 impl<'a> Run<'a> {
-    fn new(context: &'a Context, job: &'a Job) -> Self {
+    pub(super) fn new(context: &'a Context, job: &'a Job, purpose: Purpose) -> Self {
         let now = SystemTime::now();
         let destination = parts::rule_name(&job.destination);
         let rule = tls_policy::nearest(&context.options.destinations, &destination, now);
@@ -159,11 +172,11 @@ impl<'a> Run<'a> {
             ..Decision::default()
         };
         let slots = vec![Slot::default(); job.recipients.len()];
-        Self { context, job, rule, decision, slots, transactions: 0, started: Instant::now() }
+        Self { context, job, purpose, rule, decision, slots, transactions: 0, started: Instant::now() }
     }
 
     /// All hosts in their order. An error speaks for every recipient that has no outcome yet.
-    async fn deliver(&mut self) -> Result<(), Box<Outcome>> {
+    pub(super) async fn deliver(&mut self) -> Result<(), Box<Outcome>> {
         let (next_hop, port) = self.next_hop()?;
         let options = self.discovery_options(port);
         let resolver = &*self.context.resolver;
@@ -173,6 +186,7 @@ impl<'a> Run<'a> {
             Ok(list) => list,
             Err(failure) => {
                 record::next_hop_failure(&mut self.decision, &next_hop, &failure);
+                self.decision.triage = triage::next_hop(&failure, &self.about());
                 let ours = match &failure {
                     NextHopFailure::Lookup(error) => self.site_fault(error),
                     _ => None,
@@ -189,7 +203,8 @@ impl<'a> Run<'a> {
 
     async fn all_hosts(&mut self, list: &MxList, port: u16, options: &discovery::Options) {
         for host in list.hosts.iter().take(self.context.options.max_hosts) {
-            if self.open().is_empty() || !self.may_connect() {
+            let is_done = self.purpose == Purpose::Deliver && self.open().is_empty();
+            if is_done || !self.may_connect() {
                 return;
             }
             if self.host(list, host, port, options).await == Flow::Stop {
@@ -246,6 +261,16 @@ impl<'a> Run<'a> {
         }
         let why = self.context.resolver.site_fault()?;
         Some(Outcome::deferred(Reach::Site, (4, 3), format!("no DNS on this host: {why}")))
+    }
+
+    /// What a triage has to know.
+    pub(super) fn about(&self) -> triage::About<'_> {
+        let decision = &self.decision;
+        triage::About {
+            domain: &decision.destination,
+            relay: self.job.relay().is_some(),
+            now_unix: decision.started_at_unix,
+        }
     }
 
     /// The recipients that still need a host, as indices into the job's.

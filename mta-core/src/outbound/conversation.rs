@@ -12,14 +12,14 @@ use mta_smtp::client::{
 use mta_smtp::sasl::Credentials;
 use smol::net::TcpStream;
 
-use super::attempt::{Flow, Run, millis};
+use super::attempt::{Flow, Purpose, Run, millis};
 use super::connect::{self, Forbidden};
 use super::decision::TryRecord;
 use super::host::{Ended, Target};
 use super::outcome::{self, Outcome, Reach};
-use super::record;
 use super::session::{Connection, Event, Stream};
 use super::tls_policy::Requirement;
+use super::{examine, record, triage};
 use crate::routing::RelayAuth;
 use crate::tls::client::{Demand, HandshakeError, Seen};
 
@@ -37,7 +37,8 @@ impl Run<'_> {
         });
         let ended = self.open_and_use(target, tls, started).await;
         let reason = match &ended {
-            Ended::NoTls(error) | Ended::Mismatch(error) => Some(error.to_string()),
+            Ended::NoTls(error) => Some(error.to_string()),
+            Ended::Mismatch(error) => Some(triage::told(&error.to_string(), self.host_record())),
             Ended::Flow(_) => None,
         };
         if let Some(reason) = reason {
@@ -113,6 +114,11 @@ impl Run<'_> {
                         Err(ended) => return ended,
                     }
                 }
+                Event::Ready if self.purpose == Purpose::Probe => {
+                    examine::READY.clone_into(&mut self.try_record().result);
+                    connection.goodbye().await;
+                    return Ended::Flow(Flow::NextAddress);
+                }
                 Event::Ready => {
                     let count = waiting.len().min(self.context.options.max_recipients.max(1));
                     if count == 0 || flow == Flow::Stop {
@@ -185,6 +191,10 @@ impl Run<'_> {
         let no_starttls = matches!(failure.cause, Cause::StartTlsNotOffered | Cause::Refused(_));
         if failure.step == Step::StartTls && no_starttls {
             self.try_record().result_type = Some(ResultType::StarttlsNotSupported.to_string());
+            if target.requirement.is_tls_mandatory() {
+                let class = triage::of_starttls(connection.session().starttls());
+                self.try_record().reason_code = class.map(|class| class.to_string());
+            }
         }
         let trusted = encrypted || !target.requirement.is_tls_mandatory();
         let outcome = outcome::of_failure(failure, trusted).at(&target.remote);
@@ -206,6 +216,10 @@ impl Run<'_> {
         let timeout = self.context.options.handshake_timeout;
         let (result, seen) = self.context.tls.handshake(tcp, demand, timeout).await;
         self.note_tls(demand, &result.as_ref().err().cloned(), &seen);
+        if result.is_err() && target.requirement.is_tls_mandatory() {
+            let class = triage::of_handshake(self.host_record(), &seen);
+            self.try_record().reason_code = Some(class.to_string());
+        }
         match result {
             Ok(stream) => Ok((Stream::Tls(stream), demand.authenticates())),
             Err(error) if seen.mismatch.is_some() => Err(Ended::Mismatch(error)),
@@ -241,6 +255,9 @@ impl Run<'_> {
     /// The login, its secret read now.
     async fn credentials(&self) -> Result<Option<Credentials>, Box<Outcome>> {
         let Some(auth) = self.job.relay().and_then(|relay| relay.auth.clone()) else { return Ok(None) };
+        if self.purpose == Purpose::Probe {
+            return Ok(None);
+        }
         let file = auth.secret_file.display().to_string();
         let read = smol::unblock(move || read_secret(&auth)).await;
         read.map(Some).map_err(|error| {

@@ -32,6 +32,9 @@ pub struct Decision {
     /// Why it ended before any host was considered: null MX, no such domain, lookup error, loop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
+    /// What that is about, and what can be done, where it is a matter of security or of DNS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub triage: Option<TriageRecord>,
     /// The hosts considered, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostRecord>,
@@ -50,6 +53,7 @@ impl Default for Decision {
             rule: None,
             mx: None,
             ended_early: None,
+            triage: None,
             hosts: Vec::new(),
             result: String::new(),
         }
@@ -98,12 +102,27 @@ pub struct HostRecord {
     /// The name after all aliases, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expanded: Option<String>,
+    /// The aliases from the host's name to its addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<HopRecord>,
+    /// The address family whose lookup failed while the other was good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family_error: Option<String>,
     /// The TLSA lookups in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tlsa: Vec<TlsaLookup>,
     /// The TLSA base domain, where secure records were found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_domain: Option<String>,
+    /// The names one of which a DANE-TA(2) server must have, where such a record is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reference_ids: Vec<String>,
+    /// The MX records were not secure: what DANE proves here is the host, not that it is the domain's (RFC 7672 2.2.1).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_only: bool,
+    /// After a mismatch the TLSA records were asked for again past our cache: `same` or `changed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_again: Option<String>,
     /// What is required of the connection: `dane`, `encrypt`, `verify`, `opportunistic`, `plaintext`, `none-possible`.
     pub requirement: String,
     /// Why that is required.
@@ -114,9 +133,47 @@ pub struct HostRecord {
     /// The TLSRPT result type of that, where it is one of security (RFC 8460 4.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_type: Option<String>,
+    /// The class of the failure that kept mail from the host (see `outbound::triage`); of the whole host, where several
+    /// addresses failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub triage: Option<TriageRecord>,
     /// The connections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tries: Vec<TryRecord>,
+}
+
+/// One alias.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HopRecord {
+    /// The alias.
+    pub owner: String,
+    /// What it stands for.
+    pub target: String,
+    /// DNSSEC status of this hop alone.
+    pub status: String,
+}
+
+/// A failure as far as it could be understood, and what either side can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TriageRecord {
+    /// One word: `stale-tlsa`, `anchor-not-sent`, `name-mismatch`... (see `outbound::triage`).
+    pub class: String,
+    /// The cause in a clause: "the server's key was changed and its TLSA record was not".
+    pub cause: String,
+    /// What speaks for it, or against it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// What the operator of the host can do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operator: Vec<String>,
+    /// What the administrator of this server can do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub here: Vec<String>,
+    /// The lines for the configuration that make an exception, with its end date, where one is possible.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exception: Vec<String>,
 }
 
 /// One TLSA lookup.
@@ -159,6 +216,9 @@ pub struct TryRecord {
     /// The TLSRPT result type, where TLS or the proof of identity failed (RFC 8460 4.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_type: Option<String>,
+    /// The class of that failure (see `outbound::triage`): the `failure-reason-code` of RFC 8460 4.4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
     /// How long it was used, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -199,6 +259,21 @@ pub struct CertificateRecord {
     pub spki_sha256: Option<String>,
     /// SHA-256 of the certificate, hex: the data of a `x 0 1` record.
     pub sha256: String,
+    /// Who it is for; kept, as the fields below, where the server was not accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Who signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The first names in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// From when it is valid, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<i64>,
+    /// Until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<i64>,
 }
 
 /// One reply.

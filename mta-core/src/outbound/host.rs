@@ -12,12 +12,12 @@ use mta_dane::reference::text;
 use mta_smtp::client::TlsUse;
 use mta_smtp::reply::EnhancedStatus;
 
-use super::attempt::{Flow, Run};
+use super::attempt::{Flow, Purpose, Run};
 use super::connect::{self, Forbidden};
-use super::decision::{HostRecord, TryRecord};
+use super::decision::{HostRecord, TriageRecord, TryRecord};
 use super::outcome::{Outcome, Reach, Remote};
 use super::tls_policy::{Facts, Refusal, Requirement, require};
-use super::{discover, record};
+use super::{discover, record, triage};
 use crate::log::Line;
 use crate::routing::RelayTls;
 use crate::tls::client::HandshakeError;
@@ -41,8 +41,21 @@ pub(super) enum Ended {
 }
 
 impl Run<'_> {
-    /// Tries one host.
+    /// Tries one host, and says what is wrong with it where something is.
     pub(super) async fn host(
+        &mut self,
+        list: &MxList,
+        host: &MxHost,
+        port: u16,
+        options: &discovery::Options,
+    ) -> Flow {
+        let flow = self.try_host(list, host, port, options).await;
+        let triage = self.decision.hosts.last().and_then(|host| triage::of_host(host, &self.about()));
+        self.host_record().triage = triage;
+        flow
+    }
+
+    async fn try_host(
         &mut self,
         list: &MxList,
         host: &MxHost,
@@ -112,6 +125,8 @@ impl Run<'_> {
     fn refused(&mut self, refusal: &Refusal, remote: &Remote) -> Flow {
         let reason = refusal.to_string();
         self.log_refusal(remote, &reason);
+        self.host_record().triage = triage::of_refusal(refusal)
+            .map(|class| TriageRecord { class: class.to_string(), ..TriageRecord::default() });
         match refusal {
             // Loop prevention beats all else: what comes after us in the list would only send it back.
             Refusal::Dns(HostFault::OwnAddress { .. }) => return self.own_address(&reason, remote),
@@ -176,6 +191,10 @@ impl Run<'_> {
                 }
                 Err(flow) => return flow,
             };
+            if self.purpose == Purpose::Look {
+                index += 1;
+                continue;
+            }
             match self.address(target).await {
                 Ended::Flow(Flow::NextAddress) => index += 1,
                 Ended::Flow(flow) => return flow,
@@ -187,7 +206,8 @@ impl Run<'_> {
                     match self.discover(list, &found.host.clone(), found.port, options).await {
                         Ok(fresh) if fresh.policy != found.policy => {
                             let tries = std::mem::take(&mut self.host_record().tries);
-                            *self.host_record() = HostRecord { tries, ..record::host(&fresh) };
+                            let asked_again = Some("changed".to_owned());
+                            *self.host_record() = HostRecord { tries, asked_again, ..record::host(&fresh) };
                             found = fresh;
                             match self.required(list, &found) {
                                 Ok(fresh) => requirement = fresh,
@@ -198,7 +218,12 @@ impl Run<'_> {
                                 }
                             }
                         }
-                        _ => index += 1,
+                        same => {
+                            if same.is_ok() {
+                                self.host_record().asked_again = Some("same".to_owned());
+                            }
+                            index += 1;
+                        }
                     }
                 }
                 Ended::Mismatch(_) | Ended::NoTls(_) => index += 1,

@@ -4,11 +4,13 @@
 //! - `parts`: a job whose recipients stand under different local rules, split and joined.
 //! - `tls_policy`: what is required of the connection to one host, decided in one function.
 //! - `connect`: a TCP connection to an address we may connect to.
+//! - `examine`: the same walk without a message, for whoever asks what would happen.
 //! - `discover`: drives the walk through DNS.
 //! - `host`: one host, address by address.
 //! - `conversation`: one connection, opened, secured, used and left.
 //! - `session`: the driver of `mta_smtp::client` over a stream.
 //! - `outcome`: what became of each recipient, typed by reach and permanence.
+//! - `triage`: what most likely lies behind a failure, and what either side can do.
 //! - `decision`: the record of why, and its telling in sentences; `record` fills it in and writes the log lines.
 //!
 //! What it does not: it neither knows the queue nor decides when to try again (`outbound::scheduler`), and it delivers
@@ -19,6 +21,7 @@ pub mod connect;
 mod conversation;
 pub mod decision;
 mod discover;
+pub mod examine;
 mod host;
 pub mod options;
 pub mod outcome;
@@ -28,6 +31,7 @@ pub mod scheduler;
 mod session;
 mod story;
 pub mod tls_policy;
+pub mod triage;
 
 #[cfg(test)]
 mod tests;

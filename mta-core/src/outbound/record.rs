@@ -4,17 +4,19 @@
 use std::time::Instant;
 
 use mta_dane::discovery::{Candidate, CandidateResult, HostResult, MxList, NextHop, NextHopKind};
-use mta_dane::dnssec::Status;
+use mta_dane::dnssec::{Hop, Status};
 use mta_dane::failure::{HostFault, NextHopFailure, ResultType};
 use mta_dane::policy::HostPolicy;
 use mta_dane::reference::text;
-use mta_dane::tlsa::TlsaRecord;
+use mta_dane::tlsa::{TlsaRecord, Usage};
+use mta_dane::verify::SeenCertificate;
 use mta_smtp::client::{Decided, StartTlsResult, Step, TransactionReport};
 use mta_smtp::envelope::Recipient;
 
 use super::attempt::{Job, millis};
 use super::decision::{
-    CertificateRecord, Decision, HostRecord, MxHost, MxRecord, ReplyRecord, TlsRecord, TlsaLookup, TryRecord,
+    CertificateRecord, Decision, HopRecord, HostRecord, MxHost, MxRecord, ReplyRecord, TlsRecord, TlsaLookup,
+    TryRecord,
 };
 use super::outcome::{RecipientOutcome, Remote, Verdict, short, told};
 use super::session::Said;
@@ -23,6 +25,10 @@ use crate::tls::client::{Demand, HandshakeError, Seen};
 
 /// MX hosts, addresses and TLSA records that one record keeps; a domain with thousands must not fill the database.
 const MAX_KEPT: usize = 16;
+/// Certificates of a chain and names of a certificate that are described where the server was not accepted.
+const MAX_DESCRIBED: usize = 4;
+/// Octets of a distinguished name that are kept.
+const MAX_NAME_BYTES: usize = 120;
 /// TLSA data longer than a SHA2-512 digest is cut: it is a whole certificate.
 const MAX_WHOLE_DATA_BYTES: usize = 64;
 
@@ -66,10 +72,30 @@ pub(super) fn host(found: &HostResult) -> HostRecord {
         address_status: if literal { "literal".to_owned() } else { found.address_status.to_string() },
         addresses: found.addresses.iter().take(MAX_KEPT).map(ToString::to_string).collect(),
         expanded,
+        hops: found.hops.iter().take(MAX_KEPT).map(hop).collect(),
+        family_error: found.family_error.as_ref().map(ToString::to_string),
+        reference_ids: reference_ids(&found.policy),
+        host_only: matches!(&found.policy, HostPolicy::Authenticate(demand) if demand.host_only),
         tlsa: found.candidates.iter().map(|candidate| tlsa_lookup(candidate, &found.policy)).collect(),
         base_domain: found.policy.base_domain().map(text),
         result_type: found.policy.result_type().map(|kind| kind.to_string()),
         ..HostRecord::default()
+    }
+}
+
+fn hop(hop: &Hop) -> HopRecord {
+    HopRecord { owner: text(&hop.owner), target: text(&hop.target), status: hop.status.to_string() }
+}
+
+/// Only DANE-TA(2) looks at names (RFC 7672 3.2).
+fn reference_ids(policy: &HostPolicy) -> Vec<String> {
+    match policy {
+        HostPolicy::Authenticate(demand)
+            if demand.records.iter().any(|record| record.usage == Usage::DaneTa) =>
+        {
+            demand.reference_ids.iter().map(ToString::to_string).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -112,21 +138,42 @@ fn tlsa(record: &TlsaRecord) -> String {
 /// A TLS session or an attempt at one.
 pub(super) fn tls(demand: &Demand, error: Option<&HandshakeError>, seen: &Seen) -> TlsRecord {
     let host_only = matches!(demand, Demand::Dane(demand) if demand.host_only);
+    let describe = |(index, certificate): (usize, &SeenCertificate)| {
+        let plain = CertificateRecord {
+            spki_sha256: certificate.spki_sha256.clone(),
+            sha256: certificate.cert_sha256.clone(),
+            ..CertificateRecord::default()
+        };
+        if error.is_some() && index < MAX_DESCRIBED { described(plain, certificate) } else { plain }
+    };
     TlsRecord {
         version: seen.version.clone(),
         cipher: seen.cipher.clone(),
         sni: seen.sni.clone(),
-        chain: seen
-            .chain
-            .iter()
-            .map(|certificate| CertificateRecord {
-                spki_sha256: certificate.spki_sha256.clone(),
-                sha256: certificate.cert_sha256.clone(),
-            })
-            .collect(),
+        chain: seen.chain.iter().enumerate().map(describe).collect(),
         authenticated_by: seen.authenticated_by.clone(),
         host_only: host_only && seen.authenticated_by.is_some(),
         failure: error.map(ToString::to_string),
+    }
+}
+
+/// What a person needs to recognise a certificate.
+fn described(plain: CertificateRecord, certificate: &SeenCertificate) -> CertificateRecord {
+    CertificateRecord {
+        subject: Some(cut(&certificate.subject)),
+        issuer: Some(cut(&certificate.issuer)),
+        names: certificate.names.iter().take(MAX_DESCRIBED).map(|name| cut(name)).collect(),
+        not_before: certificate.dates.map(|(from, _)| from),
+        not_after: certificate.dates.map(|(_, to)| to),
+        ..plain
+    }
+}
+
+/// A stranger's text, no longer than it needs to be.
+fn cut(text: &str) -> String {
+    match text.get(..text.floor_char_boundary(MAX_NAME_BYTES)) {
+        Some(head) if head.len() < text.len() => format!("{head}..."),
+        _ => text.to_owned(),
     }
 }
 
@@ -222,6 +269,7 @@ pub(super) fn log_line(decision: &Decision, job: &Job, of: &RecipientOutcome) ->
         .with("dsn", outcome.status)
         .with("delay", now.saturating_sub(job.accepted_at_unix))
         .with("route", &job.route)
+        .with_some("class", facts.class)
         .with_some("rule", decision.rule.as_ref())
         .with("reason", &outcome.text)
 }
@@ -243,6 +291,8 @@ struct LogFacts {
     /// `verified`, `host-only` (the MX was not secure: the host is proved, the domain is not, RFC 7672 2.2.1), `failed`,
     /// `unusable`, `none`, or `error`.
     dane: &'static str,
+    /// The class of the failure (`outbound::triage`).
+    class: Option<String>,
 }
 
 /// The facts about the server that decided, or about the last one tried.
@@ -269,6 +319,16 @@ fn log_facts(decision: &Decision, remote: Option<&Remote>) -> LogFacts {
             None => "none".to_owned(),
         },
         dane: dane_word(host, last),
+        class: class(decision, host, last),
+    }
+}
+
+/// The class of the connection that decided, of its host, or of the next-hop.
+fn class(decision: &Decision, host: Option<&HostRecord>, last: Option<&TryRecord>) -> Option<String> {
+    match (host, last) {
+        (_, Some(last)) => last.reason_code.clone(),
+        (Some(host), None) => host.triage.as_ref().map(|triage| triage.class.clone()),
+        (None, None) => decision.triage.as_ref().map(|triage| triage.class.clone()),
     }
 }
 

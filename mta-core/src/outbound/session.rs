@@ -117,9 +117,14 @@ impl Connection {
     }
 
     /// Says goodbye where that is still possible. Nobody waits for it: what was delivered is delivered.
-    pub(super) fn quit(mut self) {
+    pub(super) fn quit(self) {
+        smol::spawn(self.goodbye()).detach();
+    }
+
+    /// The same, waited for.
+    pub(super) async fn goodbye(mut self) {
         self.session.handle(Instant::now(), Input::Quit);
-        smol::spawn(async move { while !matches!(self.next().await, Event::Closed) {} }).detach();
+        while !matches!(self.next().await, Event::Closed) {}
     }
 
     /// Does what the session says until the caller is needed.

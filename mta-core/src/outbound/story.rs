@@ -2,7 +2,7 @@
 //!
 //! All text of strangers in the record is free of control characters already; the sentences add none.
 
-use super::decision::{Decision, HostRecord, MxRecord, TlsRecord, TryRecord};
+use super::decision::{Decision, HostRecord, MxRecord, TlsRecord, TriageRecord, TryRecord};
 
 /// Hosts named in the sentence about the MX.
 const MAX_NAMED_HOSTS: usize = 6;
@@ -25,8 +25,16 @@ impl Decision {
         if let Some(reason) = &self.ended_early {
             story.push(format!("{}.", capital(reason)));
         }
-        for host in &self.hosts {
+        if let Some(triage) = &self.triage {
+            triage_sentences(triage, true, &mut story);
+        }
+        for (index, host) in self.hosts.iter().enumerate() {
             host_sentences(host, &mut story);
+            if let Some(triage) = &host.triage {
+                // What can be done here is said once, and not where the mail went out after all.
+                let wanted = index + 1 == self.hosts.len() && !self.result.starts_with("delivered");
+                triage_sentences(triage, wanted, &mut story);
+            }
         }
         if !self.result.is_empty() {
             story.push(format!("Result: {}.", self.result));
@@ -100,6 +108,17 @@ fn host_sentences(host: &HostRecord, story: &mut Vec<String>) {
     }
 }
 
+/// What lies behind a failure, and what either side can do.
+fn triage_sentences(triage: &TriageRecord, remedies: bool, story: &mut Vec<String>) {
+    story.push(format!("Most likely ({}): {}.", triage.class, triage.cause));
+    story.extend(triage.evidence.iter().map(|evidence| format!("Evidence: {evidence}.")));
+    story.extend(triage.operator.iter().map(|step| format!("The operator of that host can do this: {step}")));
+    if remedies {
+        story.extend(triage.here.iter().map(|step| format!("The administrator of this server: {step}")));
+        story.extend(triage.exception.iter().map(|line| format!("    {line}")));
+    }
+}
+
 fn try_sentence(host: &HostRecord, attempt: &TryRecord) -> String {
     let mut facts = Vec::new();
     if let Some(connect_ms) = attempt.connect_ms {
@@ -114,8 +133,8 @@ fn try_sentence(host: &HostRecord, attempt: &TryRecord) -> String {
     if let Some(tls) = &attempt.tls {
         facts.push(tls_fact(host, tls));
     }
-    let failed_tls = attempt.tls.as_ref().is_some_and(|tls| tls.failure.as_deref() == Some(&*attempt.result));
-    if failed_tls {
+    let failure = attempt.tls.as_ref().and_then(|tls| tls.failure.as_deref());
+    if failure.is_some_and(|failure| attempt.result.starts_with(failure)) {
         facts.push("not sent".to_owned());
     } else if !attempt.result.is_empty() {
         facts.push(attempt.result.clone());
@@ -139,6 +158,8 @@ fn tls_fact(host: &HostRecord, tls: &TlsRecord) -> String {
                 host.tlsa.iter().flat_map(|lookup| &lookup.records).filter(|r| !r.contains("unusable"));
             let numbers: Vec<&str> = records.filter_map(|record| record.get(..5)).collect();
             let failure = tls.failure.as_deref().unwrap_or_default();
+            // What it may come from is told behind it.
+            let failure = failure.split("; ").next().unwrap_or(failure);
             format!("TLSA {} did not match the certificate it served{served}: {failure}", numbers.join(", "))
         }
         (Some(failure), _) => format!("{failure}{served}"),
@@ -203,6 +224,7 @@ mod tests {
                         chain: vec![CertificateRecord {
                             spki_sha256: Some("cd".repeat(32)),
                             sha256: "ef".repeat(32),
+                            ..CertificateRecord::default()
                         }],
                         failure: Some(failure.clone()),
                         ..TlsRecord::default()

@@ -1,6 +1,7 @@
 //! Attempts against scripted servers in this process: what each kind of server and DNS leads to, and above all what
 //! reaches a server that must get nothing.
 
+mod examined;
 mod lab;
 
 use hickory_proto::rr::RecordType::{A, MX, TLSA};

@@ -545,17 +545,15 @@ impl Lab {
     }
 
     pub(super) fn run(&self) -> AttemptReport {
-        let roots = self.client_clone();
-        let context = Context {
-            resolver: Arc::new(self.resolver.clone()),
-            options: Arc::new(self.options.clone()),
-            tls: roots,
-        };
-        smol::block_on(attempt(&context, &self.job))
+        smol::block_on(attempt(&self.context(), &self.job))
     }
 
-    fn client_clone(&self) -> Arc<Client> {
-        Arc::new(self.client.clone())
+    pub(super) fn context(&self) -> Context {
+        Context {
+            resolver: Arc::new(self.resolver.clone()),
+            options: Arc::new(self.options.clone()),
+            tls: Arc::new(self.client.clone()),
+        }
     }
 }
 
