@@ -222,7 +222,7 @@ fn fault(policy: &HostPolicy) -> HostFault {
     }
 }
 
-/// The happy default, RFC 7672 2.2: everything secure ends in authentication of the host for the domain.
+/// C4, I1, I2, I3; The happy default, RFC 7672 2.2: everything secure ends in authentication of the host for the domain.
 #[test]
 fn happy_world_authenticates() {
     let mut world = happy();
@@ -345,7 +345,7 @@ fn b2_b3_order_of_hosts() {
     assert_eq!(firsts.len(), 3, "each of the equals comes first for some seed");
 }
 
-/// B5 with mixed hosts, RFC 7672 2.2.1: each MX host is examined on its own.
+/// B17; B5 with mixed hosts, RFC 7672 2.2.1: each MX host is examined on its own.
 #[test]
 fn b5_mixed_mx_set() {
     let mut world = happy();
@@ -555,7 +555,7 @@ fn c3_insecure_address_asks_no_tlsa() {
     assert!(!world.asked_types().contains(&RecordType::TLSA));
 }
 
-/// C5, C8, D4, RFC 7672 2.2.2, 2.2.3: expanded name first, original second, intermediate never.
+/// I11; C5, C8, D4, RFC 7672 2.2.2, 2.2.3: expanded name first, original second, intermediate never.
 #[test]
 fn c5_c8_d4_candidates_of_an_alias() {
     let mut world = aliased([Status::Secure; 2], Status::Secure);
@@ -757,7 +757,7 @@ fn d1_owner_too_long() {
     assert!(matches!(result.policy, HostPolicy::NotApplicable(NoDane::NoTlsa { .. })));
 }
 
-/// I6: the worked example of RFC 7672 3.2.2, names and base domains as printed there.
+/// B4, C9, I2, I3; I6: the worked example of RFC 7672 3.2.2, names and base domains as printed there.
 #[test]
 fn i6_worked_example() {
     let mut world = World::default();
@@ -789,7 +789,7 @@ fn i6_worked_example() {
     }
 }
 
-/// K1 to K4, RFC 7672 2.2.1, 6, RFC 8460 4.3.2.1: mandatory DANE makes everything less than it a delay.
+/// K1, K2, K3, K4, RFC 7672 2.2.1, 6, RFC 8460 4.3.2.1: mandatory DANE makes everything less than it a delay.
 #[test]
 fn k_mandatory_dane() {
     let options = Options { requirement: Requirement::Mandatory, ..Options::default() };

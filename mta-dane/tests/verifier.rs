@@ -243,6 +243,45 @@ fn f8_no_resumption() {
     }
 }
 
+/// F3, F4, F5, F6, F8, G7, RFC 7672 8.1, 8.2, RFC 7671 3, 5.1: what our first bytes say. A TLS record, no SSLv2 hello; TLS 1.2 and 1.3;
+/// suites with certificates only; the base domain as server name; no ticket, no session id of an earlier session; no raw keys.
+#[test]
+fn f3_f4_f5_f6_f8_g7_what_the_hello_says() {
+    let f = family();
+    let verifier = DaneVerifier::new(&demand(vec![f.leaf.record(3, 1, 1)]), &provider());
+    let config = client_config(provider(), verifier).unwrap();
+    let host = ServerName::try_from(HOST).unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), host).unwrap();
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).unwrap();
+    // Record header: handshake(22), a version that begins with 3, length; then ClientHello(1).
+    assert_eq!((wire[0], wire[1], wire[5]), (22, 3, 1));
+    let mut at = 5 + 4 + 2 + 32;
+    let mut take = |width: usize| {
+        let length = wire[at..at + width].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        at += width + length;
+        wire[at - length..at].to_vec()
+    };
+    let (_session_id, suites, _compression, extensions) = (take(1), take(2), take(1), take(2));
+    let suites: Vec<u16> = suites.chunks(2).map(|two| u16::from_be_bytes([two[0], two[1]])).collect();
+    // TLS 1.3, and ECDHE with ECDSA or RSA; 0x00ff signals secure renegotiation (RFC 5746).
+    let known = [0x1301, 0x1302, 0x1303, 0xc02b, 0xc02c, 0xcca9, 0xc02f, 0xc030, 0xcca8, 0x00ff];
+    assert!(suites.len() > 5 && suites.iter().all(|suite| known.contains(suite)), "{suites:04x?}");
+    let (mut kinds, mut rest) = (Vec::new(), extensions.as_slice());
+    while let [a, b, c, d, after @ ..] = rest {
+        let (value, after) = after.split_at(usize::from(u16::from_be_bytes([*c, *d])));
+        kinds.push((u16::from_be_bytes([*a, *b]), value.to_vec()));
+        rest = after;
+    }
+    let value = |kind: u16| kinds.iter().find(|(k, _)| *k == kind).map(|(_, value)| value.as_slice());
+    assert!(value(0).is_some_and(|sni| sni.ends_with(HOST.as_bytes())), "server_name");
+    assert_eq!(value(43), Some(&[4, 3, 4, 3, 3][..]), "supported_versions");
+    for (kind, what) in [(20, "server_certificate_type"), (41, "pre_shared_key"), (42, "early_data")] {
+        assert_eq!(value(kind), None, "{what}");
+    }
+    assert!(value(35).is_none_or(<[u8]>::is_empty), "session_ticket");
+}
+
 /// H2: the time that counts for DANE-TA(2) is the handshake's.
 #[test]
 fn h2_time_is_an_argument() {

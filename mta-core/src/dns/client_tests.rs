@@ -35,6 +35,7 @@ fn good(query: &Message) -> Reply {
     reply(query).answer("www.example.", RecordType::A, "192.0.2.1")
 }
 
+/// A13, RFC 7671 10.1.1.
 #[test]
 fn a_query_asks_for_dnssec_within_1232_bytes_and_disables_checking() {
     let response = ask(|_, query| {

@@ -3,6 +3,7 @@
 
 mod examined;
 mod lab;
+mod matrix;
 
 use hickory_proto::rr::RecordType::{A, MX, TLSA};
 use mta_dane::dnssec::Status;
@@ -14,6 +15,7 @@ use super::tls_policy::{DestinationRule, TlsRule};
 use super::{Reach, Verdict};
 use crate::routing::{RelayTls, Route};
 
+/// F1, F3, RFC 7672 2.2, 8.1.
 #[test]
 fn dane_ee_matches_and_the_message_goes_out_whole() {
     let lab = Lab::dane(Behaviour::default());
@@ -44,6 +46,7 @@ fn tls_1_2_and_a_certificate_of_1500_names_are_well() {
     assert!(report.decision.to_json().len() < 4096);
 }
 
+/// F1, J1, J2.
 #[test]
 fn wrong_key_delays_and_nothing_of_the_message_leaves_rfc7672_2_2() {
     let lab = Lab::dane(Behaviour::default());
@@ -60,6 +63,7 @@ fn wrong_key_delays_and_nothing_of_the_message_leaves_rfc7672_2_2() {
     assert_eq!(lab.server.connections(), 1);
 }
 
+/// J5.
 #[test]
 fn records_replaced_behind_our_cache_are_asked_for_again() {
     let lab = Lab::dane(Behaviour::default());
@@ -74,6 +78,7 @@ fn records_replaced_behind_our_cache_are_asked_for_again() {
     assert_eq!(lab.server.connections(), 2);
 }
 
+/// F2, F7, RFC 7672 2.2, RFC 3207 4.2.
 #[test]
 fn without_starttls_a_host_with_tlsa_gets_nothing() {
     for (starttls, words) in [
@@ -111,6 +116,7 @@ fn what_dns_leaves_unknown_is_never_taken_for_no_dane_rfc7672_2_1_2() {
     assert_eq!(lab.server.connections(), 0);
 }
 
+/// D8, RFC 7672 2.2: while TLSA is not known, nobody is connected to.
 #[test]
 fn a_stuck_resolver_ends_with_the_time_allowed() {
     let mut lab = Lab::dane(Behaviour::default());
@@ -134,6 +140,7 @@ fn all_tlsa_unusable_means_tls_without_a_name_rfc7672_2_2() {
     assert_nothing_of_the_message(&lab.server);
 }
 
+/// J6, RFC 7672 2.2.
 #[test]
 fn opportunistic_tls_falls_back_on_a_new_connection() {
     for (starttls, connections, verdict) in [
@@ -181,6 +188,7 @@ fn next_host_is_tried_after_a_dane_failure_and_order_is_kept() {
     assert_eq!(good.connections(), 0);
 }
 
+/// J3, B12, B15, B16.
 #[test]
 fn next_hops_that_never_work_rfc7505_4_1() {
     let lab = Lab::dane(Behaviour::default());
@@ -263,6 +271,7 @@ fn many_recipients_go_in_several_transactions_on_one_connection() {
     assert_eq!((lab.server.connections(), lab.server.log().matches("MAIL FROM").count()), (1, 3));
 }
 
+/// F11.
 #[test]
 fn servers_that_misbehave_delay_the_mail_and_nothing_else() {
     let cases = [
@@ -375,6 +384,7 @@ fn nobody_listens() {
     assert!(report.decision.hosts[0].tries[0].result.starts_with("no connection"), "{:?}", report.decision);
 }
 
+/// F10.
 #[test]
 fn the_next_address_of_a_host_is_tried() {
     let lab = Lab::dane(Behaviour::default());

@@ -24,6 +24,7 @@ fn asks_for(query: &Message, owner: &str, rtype: RecordType) -> bool {
     query.queries.first().is_some_and(|q| q.name == name(owner) && q.query_type == rtype)
 }
 
+/// A6, RFC 7672 2.1.1.
 #[test]
 fn only_loopback_addresses_are_trusted() {
     for good in ["127.0.0.1:53", "127.9.9.9:5300", "[::1]:53", "[::ffff:127.0.0.1]:53"] {

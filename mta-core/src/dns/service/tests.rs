@@ -64,6 +64,7 @@ fn without_any_resolver_lookups_are_unavailable_and_say_why() {
     }
 }
 
+/// A15.
 #[test]
 fn lookups_wait_for_the_first_self_test() {
     let service = service(nobody()).unwrap();

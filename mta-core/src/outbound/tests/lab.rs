@@ -75,6 +75,7 @@ struct Log {
     text: String,
     content: Vec<u8>,
     connections: usize,
+    resumed: usize,
     hook: Option<Hook>,
 }
 
@@ -134,6 +135,11 @@ impl Server {
         self.log.lock().unwrap().connections
     }
 
+    /// Handshakes that resumed an earlier session.
+    pub(super) fn resumed(&self) -> usize {
+        self.log.lock().unwrap().resumed
+    }
+
     pub(super) fn on_connect(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.log.lock().unwrap().hook = Some(Arc::new(hook));
     }
@@ -189,6 +195,8 @@ impl Talk {
             return Ok(());
         }
         let mut tls = acceptor.accept(stream).await?;
+        let resumed = tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        self.log.lock().unwrap().resumed += usize::from(resumed);
         self.note("<TLS>\r\n");
         if self.behaviour.close_in_tls {
             return tls.close().await;
