@@ -200,8 +200,12 @@ impl Lookup {
             }
         }
         // No signature holds, so the delegations decide whether one is owed.
-        match self.zone(&holder(&set.owner, set.rtype), false) {
-            Ok(Zone::Insecure(how, _)) => Ok(Verdict::insecure(&*how, set.ttl())),
+        let holder = holder(&set.owner, set.rtype);
+        match self.zone(&holder, false) {
+            // What is insecure today may be signed as soon as the proof of that ends.
+            Ok(Zone::Insecure(how, ttl)) => Ok(Verdict::insecure(&*how, set.ttl().min(ttl))),
+            // A delegation may have been made since the cache learned that there is none.
+            Ok(Zone::Secure(keys)) if self.refresh_below(&keys.zone, &holder) => self.judge(reply, set),
             Ok(Zone::Secure(keys)) => {
                 Err(trouble.unwrap_or_else(|| fault_stop(set, &keys.zone, &Fault::Missing)))
             }
@@ -223,7 +227,7 @@ impl Lookup {
         signer: &Name,
     ) -> Eval<Result<Verdict, Stop>> {
         let keys = match self.zone(signer, true)? {
-            Zone::Insecure(how, _) => return Ok(Ok(Verdict::insecure(&*how, set.ttl()))),
+            Zone::Insecure(how, ttl) => return Ok(Ok(Verdict::insecure(&*how, set.ttl().min(ttl)))),
             Zone::Secure(keys) if keys.zone == *signer => keys,
             // A delegation may have been made since the cache learned that there is none.
             Zone::Secure(_) if self.refresh(signer) => return self.judge_by(reply, set, signer),
@@ -303,7 +307,7 @@ impl Lookup {
         let mut trouble = None;
         for signer in self.denial_signers(reply, name) {
             match self.zone(&signer, true) {
-                Ok(Zone::Insecure(how, _)) => return Ok(insecure_denial(reply, name, &how)),
+                Ok(Zone::Insecure(how, ttl)) => return Ok(insecure_denial(reply, name, &how, ttl)),
                 Ok(Zone::Secure(keys)) if keys.zone == signer => match self.denial_by(reply, name, &keys) {
                     Ok(Some(denied)) => return Ok(denied),
                     Ok(None) => {}
@@ -315,8 +319,12 @@ impl Lookup {
                 Err(stop) => trouble = trouble.or(Some(stop)),
             }
         }
-        match self.zone(&holder(name, self.rtype), false) {
-            Ok(Zone::Insecure(how, _)) => Ok(insecure_denial(reply, name, &how)),
+        let holder = holder(name, self.rtype);
+        match self.zone(&holder, false) {
+            Ok(Zone::Insecure(how, ttl)) => Ok(insecure_denial(reply, name, &how, ttl)),
+            Ok(Zone::Secure(keys)) if self.refresh_below(&keys.zone, &holder) => {
+                self.judge_denial(reply, name)
+            }
             Ok(Zone::Secure(keys)) => Err(match trouble {
                 Some(stop) => stop,
                 None => self.unproven(name, self.rtype, reply, &keys),
@@ -356,14 +364,14 @@ impl Lookup {
     }
 }
 
-/// A denial out of a zone that is proven to be unsigned is believed as it is.
-fn insecure_denial(reply: &Reply, name: &Name, how: &str) -> (Kind, Verdict) {
+/// A denial out of a zone that is proven to be unsigned is believed as it is, and no longer than that proof holds.
+fn insecure_denial(reply: &Reply, name: &Name, how: &str, proof_ttl: u32) -> (Kind, Verdict) {
     let soa_ttl = reply.authorities.iter().find_map(|record| match &record.data {
         RData::SOA(soa) if record.name.zone_of(name) => Some(sane_ttl(record.ttl).min(soa.minimum)),
         _ => None,
     });
     let kind = if reply.nxdomain { Kind::NxDomain } else { Kind::NoData };
-    (kind, Verdict::insecure(how, soa_ttl.unwrap_or(BARE_DENIAL_TTL)))
+    (kind, Verdict::insecure(how, soa_ttl.unwrap_or(BARE_DENIAL_TTL).min(proof_ttl)))
 }
 
 /// The one target of a CNAME; two are no alias (RFC 2181 10.1).

@@ -169,7 +169,16 @@ impl Lookup {
             None => (here.clone(), RecordType::CNAME),
         };
         let Some(set) = RrSet::collect(&reply.answers, &owner, rtype) else { return Ok(None) };
-        Ok(Some(self.must_verify(reply, &set, zone)?.ttl))
+        let verified = self.must_verify(reply, &set, zone)?;
+        let Some(encloser) = verified.wildcard else { return Ok(Some(verified.ttl)) };
+        // An alias out of a wildcard, replayed for a name that exists, would hide the delegation there.
+        match self.wildcard_proof(&owner, encloser, reply, zone)? {
+            Some((_, ttl)) => Ok(Some(verified.ttl.min(ttl))),
+            None => Err(Stop::Bogus(format!(
+                "the {rtype} of {owner} comes from a wildcard, without proof that the name itself does not exist \
+                 (RFC 4035 5.3.4)"
+            ))),
+        }
     }
 
     /// Verifies a set that the zone must have signed.
@@ -200,7 +209,8 @@ impl Lookup {
         let keys = zone_keys(zone, &reply, self.validator.limits());
         let trusted = keys.iter().filter(|(tag, key)| usable.iter().any(|ds| names_key(ds, zone, *tag, key)));
         let trusted: Vec<_> = trusted.cloned().collect();
-        self.establish(zone, &reply, keys, &trusted, "the DS records of its parent").map(Zone::Secure)
+        let from = ("the DS records of its parent", ds_ttl);
+        self.establish(zone, &reply, keys, &trusted, from).map(Zone::Secure)
     }
 
     /// The keys of the zone of a trust anchor.
@@ -215,7 +225,7 @@ impl Lookup {
             .filter(|(tag, key)| is_anchored(anchors, zone, *tag, key))
             .cloned()
             .collect::<Vec<_>>();
-        match self.establish(zone, &reply, keys, &trusted, "the trust anchor") {
+        match self.establish(zone, &reply, keys, &trusted, ("the trust anchor", u32::MAX)) {
             Err(Stop::Bogus(why)) if zone.is_root() => match self.clock_by(zone, &reply, &trusted) {
                 verdict @ (ClockVerdict::Behind { .. } | ClockVerdict::Ahead { .. }) => {
                     Err(Stop::unavailable(verdict.to_string()))
@@ -226,14 +236,16 @@ impl Lookup {
         }
     }
 
-    /// Validates a DNSKEY set by those of its keys that are trusted from above, and keeps the zone's usable keys.
+    /// Validates a DNSKEY set by those of its keys that are trusted from above, and keeps the zone's usable keys for as
+    /// long as both the set and what vouches for it hold: a delegation that was withdrawn ends with the DS records' TTL,
+    /// however long the child lets its keys be kept.
     fn establish(
         &mut self,
         zone: &Name,
         reply: &Arc<Reply>,
         keys: Vec<(u16, DNSKEY)>,
         trusted: &[(u16, DNSKEY)],
-        from: &str,
+        (from, from_ttl): (&str, u32),
     ) -> Eval<Arc<ZoneKeys>> {
         let Some(set) = RrSet::collect(&reply.answers, zone, RecordType::DNSKEY) else {
             return Err(Stop::Bogus(format!(
@@ -254,7 +266,7 @@ impl Lookup {
             )));
         }
         let keys = keys.into_iter().filter(|(_, key)| is_usable(key)).collect();
-        let expires_at = now.saturating_add(u64::from(verified.ttl));
+        let expires_at = now.saturating_add(u64::from(verified.ttl.min(from_ttl)));
         Ok(self.keep_keys(ZoneKeys { zone: zone.clone(), keys, expires_at }))
     }
 

@@ -71,6 +71,12 @@ impl Work {
         Self { signature_checks: limits.signature_checks, nsec3_hashes: limits.nsec3_hashes }
     }
 
+    /// What is left: public-key operations and hash operations.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> (u32, u32) {
+        (self.signature_checks, self.nsec3_hashes)
+    }
+
     /// Takes one public-key operation; false where none is left.
     pub(super) fn signature_check(&mut self) -> bool {
         take(&mut self.signature_checks, 1)

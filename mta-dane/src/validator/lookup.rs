@@ -223,6 +223,14 @@ impl Lookup {
         true
     }
 
+    /// The same for every name below `zone` down to `name` of which the cache said that no zone begins there; true where it
+    /// said so of one at least.
+    pub(super) fn refresh_below(&mut self, zone: &Name, name: &Name) -> bool {
+        let between = names::labels(zone) + 1..=names::labels(name);
+        // Every one of them, not only the first.
+        between.filter(|count| self.refresh(&names::ancestor(name, *count))).count() > 0
+    }
+
     pub(super) fn known_keys(&mut self, zone: &Name) -> Option<Arc<ZoneKeys>> {
         if let Some(keys) = self.keys.get(zone) {
             return Some(Arc::clone(keys));

@@ -615,6 +615,42 @@ pub(super) fn drive_in_order(
     }
 }
 
+/// What a lookup cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost {
+    pub(super) queries: u32,
+    pub(super) signature_checks: u32,
+    pub(super) nsec3_hashes: u32,
+}
+
+/// Runs one lookup to its end and counts its work.
+pub(super) fn counted(
+    validator: &Arc<Validator>,
+    name: &str,
+    rtype: RecordType,
+    upstream: &mut Upstream<'_>,
+) -> (Answer, Cost) {
+    let mut lookup = Lookup::new(Arc::clone(validator), n(name), rtype);
+    loop {
+        match lookup.poll(NOW) {
+            Step::Query { id, name, rtype } => match upstream(&name, rtype) {
+                Ok(message) => lookup.handle(NOW, id, Ok(&over_the_wire(&message))),
+                Err(failure) => lookup.handle(NOW, id, Err(failure)),
+            },
+            Step::Wait => panic!("the lookup waits for nothing"),
+            Step::Done(answer) => {
+                let (limits, (checks, hashes)) = (validator.limits(), lookup.work.left());
+                let cost = Cost {
+                    queries: lookup.queries(),
+                    signature_checks: limits.signature_checks - checks,
+                    nsec3_hashes: limits.nsec3_hashes - hashes,
+                };
+                return (*answer, cost);
+            }
+        }
+    }
+}
+
 /// One lookup with a fresh cache against an honest upstream.
 pub(super) fn ask(world: &World, name: &str, rtype: RecordType) -> Answer {
     ask_with(world, name, rtype, |_, _, _| {})

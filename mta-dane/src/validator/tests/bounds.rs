@@ -167,3 +167,106 @@ fn oversized_responses_and_unaskable_types_are_refused() {
         );
     }
 }
+
+/// The cost of one lookup while `tamper` changes what comes back.
+fn cost(
+    world: &World,
+    name: &str,
+    rtype: RecordType,
+    mut tamper: impl FnMut(&Name, RecordType, &mut hickory_proto::op::Message),
+) -> (Status, Cost) {
+    let mut upstream = |name: &Name, rtype: RecordType| {
+        let mut message = world.respond(name, rtype);
+        tamper(name, rtype, &mut message);
+        Ok(message)
+    };
+    let (answer, cost) = counted(&world.validator(), name, rtype, &mut upstream);
+    (answer.status, cost)
+}
+
+/// KeyTrap (CVE-2023-50387), counted in public-key operations: what an attack costs beyond the honest lookup is a handful, however
+/// many keys and signatures it brings, and wherever it brings them.
+#[test]
+fn keytrap_costs_a_handful_of_operations() {
+    let target = "_25._tcp.mail.example.test.";
+    let plain = world(Zone::signed("example.test.").with(&["_25._tcp.mail TLSA 1"]));
+    // The set itself; DNSKEY and DS of the zone and of its parent; DNSKEY of the root.
+    let honest = Cost { queries: 6, signature_checks: 6, nsec3_hashes: 0 };
+    assert_eq!(cost(&plain, target, TLSA, |_, _, _| {}), (Status::Secure, honest));
+
+    let spoil = |message: &mut hickory_proto::op::Message, name: &Name| {
+        let false_signatures: Vec<Record> = (0..200_u8).map(|i| spoiled(message, name, i)).collect();
+        message.answers.splice(0..0, false_signatures);
+    };
+    // Colliding keys with many signatures over the set; none is tried.
+    let mut zone = Zone::signed("example.test.").with(&["_25._tcp.mail TLSA 1"]);
+    zone.more_keys = colliding(&zone.keys[0].dnskey.clone(), 30);
+    let colliding_world = world(zone);
+    let (status, spent) = cost(&colliding_world, target, TLSA, |name, rtype, message| {
+        if rtype == TLSA {
+            spoil(message, name);
+        }
+    });
+    assert_eq!((status, spent.signature_checks), (Status::Unavailable, 5));
+    // Two keys of one tag are tried, for eight signatures.
+    let mut zone = Zone::signed("example.test.").with(&["_25._tcp.mail TLSA 1"]);
+    zone.more_keys = colliding(&zone.keys[0].dnskey.clone(), 1);
+    let pair_world = world(zone);
+    let (status, spent) = cost(&pair_world, target, TLSA, |name, rtype, message| {
+        if rtype == TLSA {
+            spoil(message, name);
+        }
+    });
+    // Then the walk for a delegation that would excuse it: three names, their denials signed once, each by one of two keys.
+    assert!(status.is_error() && spent.signature_checks <= 5 + 2 * 8 + 3 * 2 * 2, "{status:?} {spent:?}");
+    // The same signatures without colliding keys, over every set of the lookup at once.
+    let (status, spent) = cost(&plain, target, TLSA, |name, _, message| {
+        if !message.answers.is_empty() {
+            spoil(message, name);
+        }
+    });
+    assert!(status.is_error() && spent.signature_checks <= 100, "{status:?} {spent:?}");
+    // Many DS records that all name one tag, and many keys of that tag.
+    let mut zone = Zone::signed("example.test.").with(&["_25._tcp.mail TLSA 1"]);
+    let own = zone.keys[0].dnskey.clone();
+    zone.more_keys = colliding(&own, 30);
+    let digests = zone.more_keys.iter().chain([&own]);
+    let of = |key| ds_of(&n("example.test."), key, hickory_proto::dnssec::DigestType::SHA256);
+    zone.ds = Some(digests.map(of).collect());
+    let (status, spent) = cost(&world(zone), target, TLSA, |_, _, _| {});
+    assert!(status == Status::Unavailable && spent.signature_checks <= 5, "{status:?} {spent:?}");
+}
+
+/// NSEC3 (CVE-2023-50868), counted in hash operations: an honest denial costs a few, an attack by iterations none at all, an attack
+/// by labels never more than the limit.
+#[test]
+fn nsec3_hashing_is_counted_and_ends() {
+    let hashes = |iterations: u16, name: &str| {
+        let zone =
+            Zone::signed("example.test.").nsec3(iterations, b"salt", false).with(&["mail A 192.0.2.1"]);
+        cost(&world(zone), name, A, |_, _, _| {})
+    };
+    let (status, spent) = hashes(0, "none.example.test.");
+    assert!(status == Status::Secure && spent.nsec3_hashes <= 10, "{spent:?}");
+    let (status, spent) = hashes(2_000, "none.example.test.");
+    assert_eq!((status, spent.nsec3_hashes), (Status::Unavailable, 0), "too many iterations are not begun");
+    let deep = format!("{}example.test.", "a.".repeat(110));
+    let (status, spent) = hashes(150, &deep);
+    assert!(!matches!(status, Status::Insecure | Status::Bogus), "{status:?}");
+    assert!(spent.nsec3_hashes <= 20_000, "{spent:?}");
+}
+
+/// A response full of records costs no operation more than one that holds what was asked for.
+#[test]
+fn records_that_nobody_asked_for_cost_nothing() {
+    let plain = world(Zone::signed("example.test.").with(&["_25._tcp.mail TLSA 1"]));
+    let other = world(Zone::signed("other.test.").with(&["x A 192.0.2.1"]));
+    let stuffing = other.respond(&n("x.other.test."), A).answers;
+    let (status, spent) = cost(&plain, "_25._tcp.mail.example.test.", TLSA, |_, _, message| {
+        for _ in 0..200 {
+            message.add_answers(stuffing.clone());
+            message.add_authorities(stuffing.clone());
+        }
+    });
+    assert_eq!((status, spent.signature_checks, spent.queries), (Status::Secure, 6, 6));
+}

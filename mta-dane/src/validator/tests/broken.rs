@@ -244,6 +244,7 @@ fn aliases_across_zones_carry_the_status_of_each_hop() {
     assert_eq!(ask(&world, "to-insecure-nothing.secure.test.", A).kind, Kind::NxDomain);
 }
 
+/// A9, RFC 7672 2.1.3.
 #[test]
 fn an_alias_without_its_target_is_followed_by_a_question_of_its_own() {
     let world = world(|_| {});

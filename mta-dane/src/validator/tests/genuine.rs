@@ -72,6 +72,7 @@ fn check(world: &World, label: &str, status: Status) {
     }
 }
 
+/// A1, A2, RFC 7672 2.1.1: what a signed zone says and denies is secure.
 #[test]
 fn nsec_zone() {
     check(&world(Zone::signed("example.test.")), "NSEC", Status::Secure);

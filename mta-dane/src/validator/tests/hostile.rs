@@ -13,10 +13,10 @@ use crate::dnssec::{Answer, Kind, Status};
 use crate::validator::TransportFailure;
 use crate::validator::testing::*;
 
-const TARGET: &str = "_25._tcp.mail.example.test.";
+pub(super) const TARGET: &str = "_25._tcp.mail.example.test.";
 
 /// The zone under attack, an unsigned one, a signed island below it, and a subzone.
-fn world(nsec3: bool) -> World {
+pub(super) fn world(nsec3: bool) -> World {
     let mut zone = Zone::signed("example.test.").with(&[
         "@ MX mail",
         "mail A 192.0.2.1",
@@ -40,13 +40,13 @@ fn world(nsec3: bool) -> World {
     World::new(vec![Zone::signed("."), Zone::signed("test."), zone, sub, evil, island])
 }
 
-fn both(mut f: impl FnMut(&World)) {
+pub(super) fn both(mut f: impl FnMut(&World)) {
     f(&world(false));
     f(&world(true));
 }
 
 /// A response to the target question with these sections.
-fn response(
+pub(super) fn response(
     name: &str,
     rtype: RecordType,
     code: ResponseCode,
@@ -62,11 +62,11 @@ fn response(
 }
 
 /// The answer when one question gets this response and all others the true one.
-fn forged(world: &World, name: &str, rtype: RecordType, forgery: &Message) -> Answer {
+pub(super) fn forged(world: &World, name: &str, rtype: RecordType, forgery: &Message) -> Answer {
     forged_at(world, name, rtype, &n(name), rtype, forgery)
 }
 
-fn forged_at(
+pub(super) fn forged_at(
     world: &World,
     name: &str,
     rtype: RecordType,
@@ -81,27 +81,27 @@ fn forged_at(
     })
 }
 
-fn authorities(world: &World, name: &str, rtype: RecordType) -> Vec<Record> {
+pub(super) fn authorities(world: &World, name: &str, rtype: RecordType) -> Vec<Record> {
     world.respond(&n(name), rtype).authorities
 }
 
-fn answers(world: &World, name: &str, rtype: RecordType) -> Vec<Record> {
+pub(super) fn answers(world: &World, name: &str, rtype: RecordType) -> Vec<Record> {
     world.respond(&n(name), rtype).answers
 }
 
 #[track_caller]
-fn assert_bogus(answer: &Answer, what: &str) {
+pub(super) fn assert_bogus(answer: &Answer, what: &str) {
     assert_eq!(answer.status, Status::Bogus, "{what}: {:?} {:?}", answer.kind, answer.reason);
     assert!(answer.records.is_empty());
 }
 
-fn renamed(record: &Record, owner: &str) -> Record {
+pub(super) fn renamed(record: &Record, owner: &str) -> Record {
     let mut record = record.clone();
     record.name = n(owner);
     record
 }
 
-fn unsigned(owner: &str, data: RData) -> Record {
+pub(super) fn unsigned(owner: &str, data: RData) -> Record {
     Record::from_rdata(n(owner), 300, data)
 }
 
@@ -222,6 +222,7 @@ fn records_off_the_path_are_dropped_and_duplicates_count_once() {
     });
 }
 
+/// A11, RFC 6672 5.3.1: a DNAME counts, and the CNAME made of it must agree.
 #[test]
 fn forged_aliases_are_bogus() {
     both(|world| {
@@ -276,6 +277,7 @@ fn a_wildcard_does_not_answer_for_names_that_exist() {
     });
 }
 
+/// D9, RFC 4035 5.3.4.
 #[test]
 fn the_proofs_of_a_wildcard_answer_are_owed() {
     both(|world| {
@@ -426,7 +428,7 @@ fn a_resolver_that_strips_everything_is_bogus_for_signed_and_unsigned_zones() {
 }
 
 /// A record set with a signature by a key under the name of a signer, whoever owns the key.
-fn signed_as(signer: &str, key: &Arc<Key>, set: &[Record]) -> Vec<Record> {
+pub(super) fn signed_as(signer: &str, key: &Arc<Key>, set: &[Record]) -> Vec<Record> {
     let mut zone = Zone::unsigned(signer);
     zone.keys.push(Arc::clone(key));
     let mut records = set.to_vec();

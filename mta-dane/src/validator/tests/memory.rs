@@ -57,6 +57,7 @@ fn a_warm_zone_costs_one_query_and_a_known_answer_none() {
     assert_eq!(validator.cache_stats().hits, 4);
 }
 
+/// A14, RFC 4035 5.3.3.
 #[test]
 fn nothing_secure_outlives_its_signature_or_ttl() {
     let mut world = world();

@@ -7,3 +7,4 @@ mod genuine;
 mod hostile;
 mod memory;
 mod mutation;
+mod replay;
