@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod disk;
 pub mod load;
 
 use std::collections::HashMap;
