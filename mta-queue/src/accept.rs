@@ -11,6 +11,7 @@ use crate::destination::{self, Change};
 use crate::error::QueueError;
 use crate::message::NewMessage;
 use crate::recipient::RecipientState;
+use crate::rules;
 use crate::time::unix_seconds;
 use crate::writer::{Operation, Tx};
 
@@ -61,6 +62,7 @@ pub(crate) fn store(tx: &mut Tx<'_>, message: &NewMessage) -> Result<(), QueueEr
     }
     store_message(tx, message)?;
     crash::point("accept-message");
+    let held = rules::held(tx, message)?;
     let mut changes: BTreeMap<String, (i64, Change)> = BTreeMap::new();
     let id = message.id.as_i64();
     let next_at = unix_seconds(message.received_at);
@@ -70,12 +72,15 @@ pub(crate) fn store(tx: &mut Tx<'_>, message: &NewMessage) -> Result<(), QueueEr
             Some((destination, _)) => *destination,
             None => destination::intern(tx, &name)?,
         };
-        changes.entry(name).or_insert_with(|| (destination, Change::default())).1.waiting += 1;
+        let note = usize::try_from(n).ok().and_then(|n| held.get(n)).and_then(Option::as_deref);
+        let state = if note.is_some() { RecipientState::Held } else { RecipientState::Waiting };
+        let change = &mut changes.entry(name).or_insert_with(|| (destination, Change::default())).1;
+        change.moved(RecipientState::Dropped, state);
         let notify = recipient.notify.map(|notify| notify.to_string());
         tx.connection
             .prepare_cached(
-                "INSERT INTO recipient (message, n, destination, mailbox, notify, orcpt, state, next_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)",
+                "INSERT INTO recipient (message, n, destination, mailbox, notify, orcpt, state, next_at, note)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 id,
@@ -84,9 +89,11 @@ pub(crate) fn store(tx: &mut Tx<'_>, message: &NewMessage) -> Result<(), QueueEr
                 recipient.mailbox.to_string(),
                 notify,
                 recipient.orcpt,
-                next_at
+                state.code(),
+                next_at,
+                note
             ])?;
-        tx.totals.moved(None, RecipientState::Waiting);
+        tx.totals.moved(None, state);
     }
     for (destination, change) in changes.into_values() {
         destination::refresh(tx, destination, change)?;

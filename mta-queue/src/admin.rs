@@ -26,8 +26,16 @@ pub struct Selector {
     pub received_before: Option<SystemTime>,
     /// Arrived at this time or later.
     pub received_since: Option<SystemTime>,
-    /// The last reply or reason of a recipient contains this.
+    /// The last reply or reason of a recipient contains this; or its enhanced status code is this or begins with it
+    /// (`4.7`), or is of this class of RFC 3463: address, mailbox, system, network, protocol, content, policy.
     pub reason: Option<String>,
+    /// A recipient whose last reply came from this host, or from one whose name contains it; or whose next hop the
+    /// administrator chose so.
+    pub next_hop: Option<String>,
+    /// A recipient that was (or was not) tried before.
+    pub attempted: Option<bool>,
+    /// What this login or system user handed in, and nothing else.
+    pub owner: Option<String>,
     /// History too: messages whose recipients are all final. Only as many as are kept.
     pub finished: bool,
 }
@@ -59,6 +67,86 @@ pub struct Shown {
     pub listed: Listed,
     /// Attempts, oldest first; of many the first and the latest.
     pub attempts: Vec<StoredAttempt>,
+    /// What the administrator did to it, oldest first.
+    pub events: Vec<StoredEvent>,
+}
+
+/// Something the administrator did to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// When.
+    pub at: SystemTime,
+    /// `held`, `released`, `dropped`, `redirected`, `rerouted` or `bounced`.
+    pub what: String,
+    /// Who did it.
+    pub who: String,
+    /// For whom, to where, and why.
+    pub detail: Option<String>,
+}
+
+/// Who changes something, and why: kept in the message's history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct By<'a> {
+    /// The user.
+    pub who: &'a str,
+    /// The reason; empty where none was given.
+    pub reason: &'a str,
+}
+
+/// How many recipients a change concerned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Changed.
+    pub recipients: u64,
+    /// Left alone, because a delivery is under way.
+    pub busy: u64,
+    /// The message to go on behind; `None` at the end.
+    pub last: Option<QueueId>,
+}
+
+/// What an edit makes of recipients that are not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Another mailbox.
+    Mailbox(mta_smtp::address::Mailbox),
+    /// The same local-part at another domain.
+    Domain(mta_smtp::address::Domain),
+    /// Another next hop, as text that the caller's planner understands; `None` is the usual one. Without spaces.
+    Via(Option<String>),
+}
+
+/// A rule that holds mail to come. What is set must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HoldRule {
+    /// Its number; given when it is added.
+    pub id: i64,
+    /// A recipient: an address, `@domain`, or part of an address.
+    pub recipient: Option<String>,
+    /// The reverse-path: an address, `@domain`, part of an address, or `<>`.
+    pub reverse_path: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Who made it.
+    pub who: String,
+    /// When it was made; set when it is added.
+    pub created_at: Option<SystemTime>,
+    /// It holds nothing from this time on.
+    pub until: Option<SystemTime>,
+}
+
+/// Something that stands still by the administrator's wish, across restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// `in`, `out`, `local`, or `dest:NAME`.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// Who wished it.
+    pub who: String,
+    /// Since when.
+    pub since: SystemTime,
+    /// It ends by itself at this time.
+    pub until: Option<SystemTime>,
 }
 
 /// One attempt of the past.

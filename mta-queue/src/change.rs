@@ -1,8 +1,9 @@
-//! Changes by the administrator, and setting damage aside: states of many recipients, a piece of the queue at a time.
+//! Changes by the administrator, and setting damage aside: states of many recipients, a piece of the queue at a time, and
+//! what is kept of it in the history of each message.
 //!
 //! What it does not: it selects nothing (`reader`); it is given the recipients.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 
 use rusqlite::{OptionalExtension, params};
@@ -17,7 +18,7 @@ use crate::writer::{Operation, Tx};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Due now.
     Retry,
     /// Out of the queue.
@@ -26,6 +27,60 @@ pub(crate) enum Kind {
     Hold,
     /// No longer held.
     Release,
+    /// Changed by `Queue::edit`, or ended by whoever claims it by `Queue::claim_selected`.
+    Edit,
+}
+
+impl Kind {
+    /// The states it applies to, as a list for SQL.
+    pub(crate) fn states(self) -> &'static str {
+        match self {
+            Self::Retry => "0, 6",
+            Self::Drop => "0, 1, 6",
+            Self::Hold => "0",
+            Self::Release => "1",
+            Self::Edit => "0, 1",
+        }
+    }
+
+    /// The word in the history; a new attempt speaks for itself.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Retry | Self::Edit => None,
+            Self::Drop => Some("dropped"),
+            Self::Hold => Some("held"),
+            Self::Release => Some("released"),
+        }
+    }
+}
+
+/// Events kept for each message, at most; further ones are in the log alone.
+const MAX_EVENTS: i64 = 100;
+
+/// Keeps what the administrator did to a message.
+pub(crate) fn store_event(
+    tx: &Tx<'_>,
+    message: i64,
+    at: i64,
+    what: &str,
+    who: &str,
+    detail: Option<&str>,
+) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO event (message, n, at, what, who, detail)
+             SELECT ?1, ifnull(max(n), 0) + 1, ?2, ?3, ?4, ?5 FROM event WHERE message = ?1 HAVING count(*) < ?6",
+        )?
+        .execute(params![message, at, what, who, detail, MAX_EVENTS])?;
+    Ok(())
+}
+
+/// Why a recipient is held.
+pub(crate) fn set_note(tx: &Tx<'_>, key: RecipientKey, note: Option<&str>) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached("UPDATE recipient SET note = ?3 WHERE message = ?1 AND n = ?2")?
+        .execute(params![key.message, key.n, note])?;
+    Ok(())
 }
 
 /// Changes some recipients.
@@ -33,6 +88,8 @@ pub(crate) struct ChangeRecipients {
     pub(crate) kind: Kind,
     pub(crate) keys: Vec<RecipientKey>,
     pub(crate) now: i64,
+    pub(crate) who: String,
+    pub(crate) reason: String,
     pub(crate) changed: u64,
     pub(crate) done: Sender<Result<u64, QueueError>>,
 }
@@ -46,7 +103,7 @@ impl Operation for ChangeRecipients {
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
         self.changed = 0;
         let mut destinations: BTreeMap<i64, Change> = BTreeMap::new();
-        let mut messages = BTreeSet::new();
+        let mut messages = BTreeMap::new();
         for key in &self.keys {
             let mut find = tx
                 .connection
@@ -57,9 +114,13 @@ impl Operation for ChangeRecipients {
             let from = RecipientState::from_code(code);
             let Some(to) = new_state(self.kind, from) else { continue };
             set_state(tx, *key, to, (self.kind == Kind::Retry).then_some(self.now))?;
+            if matches!(self.kind, Kind::Hold | Kind::Release) {
+                let note = Some(&self.reason).filter(|reason| self.kind == Kind::Hold && !reason.is_empty());
+                set_note(tx, *key, note.map(String::as_str))?;
+            }
             destinations.entry(destination).or_default().moved(from, to);
             moved(tx, key.message, from, to)?;
-            messages.insert(key.message);
+            *messages.entry(key.message).or_insert(0u64) += 1;
             self.changed += 1;
             crash::point("change-applied");
         }
@@ -69,7 +130,16 @@ impl Operation for ChangeRecipients {
             }
             destination::refresh(tx, destination, change)?;
         }
-        for message in messages {
+        for (message, recipients) in messages {
+            if let Some(what) = self.kind.word() {
+                let detail = match (recipients, self.reason.as_str()) {
+                    (1, "") => None,
+                    (1, reason) => Some(reason.to_owned()),
+                    (n, "") => Some(format!("{n} recipients")),
+                    (n, reason) => Some(format!("{n} recipients: {reason}")),
+                };
+                store_event(tx, message, self.now, what, &self.who, detail.as_deref())?;
+            }
             finish_if_done(tx, message, self.now)?;
         }
         tx.effects.wake |= self.changed > 0;
@@ -148,15 +218,19 @@ impl Operation for SetAside {
     }
 }
 
-/// Postpones destinations whose next-hop is not to be tried yet.
+/// Postpones destinations whose next-hop is not to be tried yet, and lets those sleep that stand still.
 pub(crate) struct Postpone {
     pub(crate) destinations: Vec<(i64, i64)>,
+    pub(crate) paused: Vec<(i64, i64)>,
 }
 
 impl Operation for Postpone {
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
         for (destination, not_before) in &self.destinations {
             destination::postpone(tx, *destination, *not_before)?;
+        }
+        for (destination, until) in &self.paused {
+            destination::sleep(tx, *destination, *until)?;
         }
         Ok(())
     }

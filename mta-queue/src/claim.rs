@@ -67,6 +67,12 @@ pub trait Planner {
     /// Whether there is room for work to a due destination.
     fn slot(&mut self, next_hop: &Self::NextHop, due: Due<'_>) -> Slot;
 
+    /// Until when a destination stands still by the administrator's wish, where it does. Asked before anything else; what
+    /// is claimed for a next-hop has no recipient of a destination that stands still.
+    fn paused(&mut self, _destination: &str, _next_hop: &Self::NextHop) -> Option<SystemTime> {
+        None
+    }
+
     /// A claim was made; `slot` counts it from now on.
     fn claimed(&mut self, next_hop: &Self::NextHop);
 }
@@ -136,6 +142,19 @@ impl InHand {
 }
 
 impl Claims {
+    /// Takes of these recipients those that are not in hand, with their destinations. The second value counts the others.
+    pub(crate) fn take_idle(self: &Arc<Self>, keys: &[(RecipientKey, i64)]) -> (ClaimGuard, usize) {
+        let mut in_hand = self.lock();
+        let idle: Vec<_> =
+            keys.iter().filter(|(key, _)| !in_hand.recipients.contains(key)).copied().collect();
+        for (key, destination) in &idle {
+            in_hand.recipients.insert(*key);
+            *in_hand.destinations.entry(*destination).or_default() += 1;
+        }
+        let busy = keys.len() - idle.len();
+        (ClaimGuard { claims: Arc::clone(self), keys: idle }, busy)
+    }
+
     fn lock(&self) -> MutexGuard<'_, InHand> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,6 +165,20 @@ impl Claims {
 pub(crate) struct ClaimGuard {
     claims: Arc<Claims>,
     keys: Vec<(RecipientKey, i64)>,
+}
+
+impl ClaimGuard {
+    /// The recipients it keeps.
+    pub(crate) fn keys(&self) -> &[(RecipientKey, i64)] {
+        &self.keys
+    }
+
+    /// Gives up a part of them.
+    pub(crate) fn split(&mut self, keep: impl Fn(&RecipientKey) -> bool) -> Self {
+        let (kept, given) = std::mem::take(&mut self.keys).into_iter().partition(|(key, _)| keep(key));
+        self.keys = kept;
+        Self { claims: Arc::clone(&self.claims), keys: given }
+    }
 }
 
 impl Drop for ClaimGuard {
@@ -168,6 +201,8 @@ impl Drop for ClaimGuard {
 pub(crate) struct Findings {
     /// Destinations to postpone.
     pub(crate) postponed: Vec<(i64, i64)>,
+    /// Destinations that stand still, and until when they need not be asked about.
+    pub(crate) paused: Vec<(i64, i64)>,
     /// Messages with rows that cannot be read.
     pub(crate) damaged: Vec<(QueueId, &'static str)>,
 }
@@ -336,6 +371,10 @@ impl<P: Planner> Search<'_, P> {
             looked_at += 1;
             let (id, name, failures): (i64, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let next_hop = self.planner.next_hop(&name);
+            if let Some(until) = self.planner.paused(&name, &next_hop) {
+                self.findings.paused.push((id, unix_seconds_up(until)));
+                continue;
+            }
             match self.planner.slot(&next_hop, Due { destination: &name, failures }) {
                 Slot::Busy => self.more = true,
                 Slot::NotBefore(time) => self.findings.postponed.push((id, unix_seconds_up(time))),
@@ -413,16 +452,19 @@ impl<P: Planner> Search<'_, P> {
         let mut recipients = Vec::new();
         while let Some(row) = rows.next()? {
             let (destination, name, failures): (i64, String, u32) =
-                (row.get(12)?, row.get(13)?, row.get(14)?);
+                (row.get(14)?, row.get(15)?, row.get(16)?);
             // The seed is not asked about again: the answer may have changed with the configuration.
-            if destination != seed && self.planner.next_hop(&name) != *next_hop {
+            if destination != seed
+                && (self.planner.next_hop(&name) != *next_hop
+                    || self.planner.paused(&name, next_hop).is_some())
+            {
                 continue;
             }
             let mut recipient = match claimed_recipient(row, &name, failures) {
                 Ok(recipient) => recipient,
                 Err(damage) => return Ok(Err(damage)),
             };
-            recipient.last_reply = row.get::<_, Option<String>>(15)?.or(recipient.last_reply);
+            recipient.last_reply = row.get::<_, Option<String>>(17)?.or(recipient.last_reply);
             if self.in_hand.recipients.contains(&recipient.key) {
                 continue;
             }
@@ -460,7 +502,7 @@ impl<P: Planner> Search<'_, P> {
 }
 
 /// A recipient of a claim from `RECIPIENT_COLUMNS`.
-fn claimed_recipient(
+pub(crate) fn claimed_recipient(
     row: &Row<'_>,
     destination: &str,
     failures: u32,
@@ -476,7 +518,7 @@ fn claimed_recipient(
 }
 
 /// A message's row; `None` where there is none or it makes no message.
-fn load_message(connection: &Connection, id: i64) -> Result<Option<Message>, QueueError> {
+pub(crate) fn load_message(connection: &Connection, id: i64) -> Result<Option<Message>, QueueError> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.id = ?1"))?;
     let mut rows = statement.query([id])?;

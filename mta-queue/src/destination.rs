@@ -24,6 +24,21 @@ pub(crate) fn name_of(mailbox: &Mailbox) -> String {
     }
 }
 
+/// The destination of a mailbox whose next hop the administrator may have chosen: it waits, fails and works apart from
+/// the other mail for the domain.
+pub(crate) fn name_with(mailbox: &Mailbox, via: Option<&str>) -> String {
+    let name = name_of(mailbox);
+    via.map_or_else(|| name.clone(), |via| format!("{name}{VIA}{via}"))
+}
+
+/// Between the domain of a destination and the next hop that the administrator chose. A domain holds no space.
+const VIA: &str = " via ";
+
+/// A destination's name as its domain and the next hop that the administrator chose, if he did.
+pub fn parts(name: &str) -> (&str, Option<&str>) {
+    name.split_once(VIA).map_or((name, None), |(domain, via)| (domain, Some(via)))
+}
+
 /// The row of a destination, made where there is none.
 pub(crate) fn intern(tx: &Tx<'_>, name: &str) -> Result<i64, QueueError> {
     let mut find = tx.connection.prepare_cached("SELECT id FROM destination WHERE name = ?1")?;
@@ -98,6 +113,49 @@ pub(crate) fn postpone(tx: &Tx<'_>, id: i64, not_before: i64) -> Result<(), Queu
         )?
         .execute(params![id, not_before])?;
     Ok(())
+}
+
+/// Nothing for it is looked for before a time; unlike `postpone` its back-off stays as it is, so that `refresh` undoes it.
+pub(crate) fn sleep(tx: &Tx<'_>, id: i64, until: i64) -> Result<(), QueueError> {
+    tx.connection
+        .prepare_cached("UPDATE destination SET due_at = max(due_at, ?2) WHERE id = ?1")?
+        .execute(params![id, until])?;
+    Ok(())
+}
+
+/// Destinations woken in one turn.
+const WAKE_AT_ONCE: i64 = 500;
+
+/// Looks again when something for the destinations behind `after` is due, a few of them. Returns the last, 0 at the end.
+pub(crate) fn wake(tx: &mut Tx<'_>, after: i64) -> Result<u64, QueueError> {
+    let mut find = tx.connection.prepare_cached(
+        "SELECT max(id) FROM (SELECT id FROM destination WHERE id > ?1 ORDER BY id LIMIT ?2)",
+    )?;
+    let last: Option<i64> = find.query_row(params![after, WAKE_AT_ONCE], |row| row.get(0))?;
+    let Some(last) = last else { return Ok(0) };
+    tx.connection
+        .prepare_cached(
+            "UPDATE destination SET due_at = max(not_before,
+                 (SELECT min(next_at) FROM recipient WHERE destination = destination.id AND state = 0))
+             WHERE id > ?1 AND id <= ?2 AND waiting > 0",
+        )?
+        .execute(params![after, last])?;
+    tx.effects.wake = true;
+    Ok(u64::try_from(last).unwrap_or(0))
+}
+
+/// Forgets the failures of a destination by its name, and of what was sent another way by hand.
+pub(crate) fn reset(tx: &mut Tx<'_>, name: &str) -> Result<u64, QueueError> {
+    let mut find = tx.connection.prepare_cached(
+        "SELECT id FROM destination WHERE name = ?1 OR name >= ?1 || ' via ' AND name < ?1 || ' via!'",
+    )?;
+    let found = find.query_map([name], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    for id in &found {
+        works(tx, *id)?;
+        refresh(tx, *id, Change::default())?;
+    }
+    tx.effects.wake |= !found.is_empty();
+    Ok(found.len() as u64)
 }
 
 /// Forgets a few destinations that failed once and for which nothing came since.

@@ -42,9 +42,10 @@
 //!
 //! # Map
 //!
-//! `schema` the layout and its migrations; `store` the open queue; `writer` the thread; `accept`, `record`, `change` what
-//! it writes; `claim` due work; `reader` lists and content; `content` streaming; `destination` back-off as a whole;
-//! `schedule` when to try again (pure); `state` what is known besides mail; `id`, `message`, `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
+//! `schema` the layout and its migrations; `store` the open queue; `writer` the thread; `accept`, `record`, `change`,
+//! `by_hand`, `rules` what it writes; `claim` due work; `reader` lists and content; `content` streaming; `destination`
+//! back-off as a whole; `schedule` when to try again (pure); `state` what is known besides mail; `id`, `message`,
+//! `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
 //!
 //! What it does not: it knows no SMTP dialog, no route, no DNS; it decides nothing about retries; it reads no clock but
 //! for its ids. It blocks: call it from threads that may.
@@ -65,6 +66,7 @@ pub mod store;
 pub mod verify;
 
 mod accept;
+mod by_hand;
 mod change;
 mod crash;
 mod destination;
@@ -72,15 +74,22 @@ mod destination;
 mod faults;
 mod repair;
 mod rows;
+mod rules;
 mod schema;
+mod select;
 mod time;
 mod totals;
 mod writer;
 
-pub use admin::{Counts, DestinationSummary, Listed, Page, Selector, Shown, StoredAttempt, StoredResult};
+pub use admin::{
+    By, Changed, Counts, DestinationSummary, Edit, HoldRule, Listed, Page, Pause, Selector, Shown,
+    StoredAttempt, StoredEvent, StoredResult,
+};
 pub use backup::{BackupError, Moved, backup, restore};
+pub use change::Kind as ChangeKind;
 pub use claim::{Claim, Claimed, ClaimedRecipient, Due, Planner, Slot};
 pub use content::{Content, ContentReader, ContentWriter};
+pub use destination::parts as destination_parts;
 pub use error::{OpenError, QueueError};
 pub use id::QueueId;
 pub use message::{Message, NewMessage, Origin, OriginKind};

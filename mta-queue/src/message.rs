@@ -44,6 +44,9 @@ pub struct Origin {
     /// TLS version and cipher of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// Its Message-ID, without the brackets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
     /// The message this one is a notification about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,

@@ -4,22 +4,26 @@
 //! A list is read a page at a time, each in a snapshot of its own, so that a slow reader never keeps the write-ahead log
 //! from being folded back.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::admin::{Counts, DestinationSummary, Listed, Page, Selector, Shown, StoredAttempt};
+use crate::admin::{
+    Counts, DestinationSummary, HoldRule, Listed, Page, Pause, Selector, Shown, StoredAttempt, StoredEvent,
+};
+use crate::change::Kind;
 use crate::content::{ContentReader, stored_path};
 use crate::error::{OpenError, QueueError};
 use crate::id::QueueId;
-use crate::recipient::{RecipientKey, RecipientState, StoredRecipient};
+use crate::recipient::{RecipientKey, StoredRecipient};
 use crate::rows::{self, MESSAGE_COLUMNS, RECIPIENT_COLUMNS};
+use crate::rules;
 use crate::schema::{self, MIGRATIONS};
+use crate::select::{Conditions, RECIPIENT_FITS, select};
 use crate::store::DATABASE;
-use crate::time::{from_unix, unix_seconds};
+use crate::time::from_unix;
 use crate::totals::Totals;
 
 /// SQLite's page cache of a reading connection, KiB.
@@ -27,6 +31,9 @@ const CACHE_KIB: i64 = 512;
 
 /// How long to wait for another process that has the database locked, as it does while it opens or closes it.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Recipients, each with its destination.
+pub(crate) type Keys = Vec<(RecipientKey, i64)>;
 
 /// The reading side of the queue. Opened by itself (`Reader::open`) it works while the daemon is down, and beside it.
 #[derive(Debug, Clone)]
@@ -67,19 +74,42 @@ impl Reader {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One page of the selected messages, oldest first, each with all its recipients. A message whose rows cannot be read
-    /// is logged and left out; `RecipientState::Damaged` in `counts` says that there are such.
+    /// The selected messages behind `page.after`, oldest first, each with all its recipients, `page.limit` at most. A message
+    /// whose rows cannot be read is logged and left out; `RecipientState::Damaged` in `counts` says that there are such.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn list(&self, which: &Selector, page: Page) -> Result<Vec<Listed>, QueueError> {
+    pub fn list(&self, which: &Selector, mut page: Page) -> Result<Vec<Listed>, QueueError> {
+        let mut listed = Vec::new();
+        loop {
+            let (more, last) = self.list_step(which, page)?;
+            page.limit = page.limit.saturating_sub(more.len());
+            listed.extend(more);
+            if last.is_none() || page.limit == 0 {
+                return Ok(listed);
+            }
+            page.after = last;
+        }
+    }
+
+    /// As `list`, but no more of the queue is looked through than a bounded step, which may find nothing. With what was
+    /// found the id to go on behind; `None` at the end.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn list_step(
+        &self,
+        which: &Selector,
+        page: Page,
+    ) -> Result<(Vec<Listed>, Option<QueueId>), QueueError> {
         let connection = self.lock();
         let snapshot = connection.unchecked_transaction()?;
+        let (ids, last) = select(&snapshot, which, page)?;
         let mut listed = Vec::new();
-        for id in select(&snapshot, which, page)? {
+        for id in ids {
             listed.extend(load(&snapshot, id)?);
         }
-        Ok(listed)
+        Ok((listed, last.map(QueueId::from_i64)))
     }
 
     /// One message in full, in the queue or in its history.
@@ -100,7 +130,18 @@ impl Reader {
                 decision: row.get(2)?,
             })
         })?;
-        Ok(Some(Shown { listed, attempts: attempts.collect::<Result<_, _>>()? }))
+        let attempts = attempts.collect::<Result<_, _>>()?;
+        let mut statement = snapshot
+            .prepare_cached("SELECT at, what, who, detail FROM event WHERE message = ?1 ORDER BY n")?;
+        let events = statement.query_map([id.as_i64()], |row| {
+            Ok(StoredEvent {
+                at: from_unix(row.get(0)?),
+                what: row.get(1)?,
+                who: row.get(2)?,
+                detail: row.get(3)?,
+            })
+        })?;
+        Ok(Some(Shown { listed, attempts, events: events.collect::<Result<_, _>>()? }))
     }
 
     /// The content of a stored message; `None` where there is no such message or its content is gone with its delivery.
@@ -137,6 +178,36 @@ impl Reader {
         }
     }
 
+    /// The rules that hold mail to come.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn hold_rules(&self) -> Result<Vec<HoldRule>, QueueError> {
+        rules::rules(&self.lock())
+    }
+
+    /// What stands still by the administrator's wish; also what has ended by itself since.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn pauses(&self) -> Result<Vec<Pause>, QueueError> {
+        rules::pauses(&self.lock())
+    }
+
+    /// What waits for one destination, under each next hop that was chosen for it.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn destination(&self, name: &str) -> Result<Vec<DestinationSummary>, QueueError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT name, waiting, held, failures, not_before, due_at, last_reply FROM destination
+             WHERE name = ?1 OR name >= ?1 || ' via ' AND name < ?1 || ' via!'",
+        )?;
+        let rows = statement.query_map([name], summary)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// How much is in the queue.
     ///
     /// # Errors
@@ -155,45 +226,67 @@ impl Reader {
             "SELECT name, waiting, held, failures, not_before, due_at, last_reply FROM destination
              ORDER BY waiting DESC, held DESC, name LIMIT ?1",
         )?;
-        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            let not_before: i64 = row.get(4)?;
-            Ok(DestinationSummary {
-                destination: row.get(0)?,
-                waiting: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
-                held: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
-                failures: row.get(3)?,
-                not_before: (not_before > 0).then(|| from_unix(not_before)),
-                due_at: row.get::<_, Option<i64>>(5)?.map(from_unix),
-                last_reply: row.get(6)?,
-            })
-        })?;
+        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], summary)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The recipients that a change by this selector concerns, and the last message looked at; `None` at the end.
-    pub(crate) fn keys(
+    /// How many recipients a change by this selector concerns in one step: those that fit and to which it applies. With it
+    /// the id to go on behind; `None` at the end.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn count(
         &self,
+        kind: Kind,
         which: &Selector,
         page: Page,
-    ) -> Result<(Vec<RecipientKey>, Option<QueueId>), QueueError> {
+    ) -> Result<(u64, Option<QueueId>), QueueError> {
+        let (keys, last) = self.keys(kind, which, page)?;
+        Ok((keys.len() as u64, last))
+    }
+
+    /// The recipients that a change by this selector concerns, each with its destination, and the last message looked at;
+    /// `None` at the end.
+    pub(crate) fn keys(
+        &self,
+        kind: Kind,
+        which: &Selector,
+        page: Page,
+    ) -> Result<(Keys, Option<QueueId>), QueueError> {
         let connection = self.lock();
         let snapshot = connection.unchecked_transaction()?;
-        let ids = select(&snapshot, which, page)?;
+        let (ids, last) = select(&snapshot, which, page)?;
         let mut statement = snapshot.prepare_cached(&format!(
-            "SELECT r.message, r.n FROM recipient r WHERE r.message = ?4 {RECIPIENT_FITS}"
+            "SELECT r.message, r.n, r.destination FROM recipient r
+             WHERE r.message = ?4 AND r.state IN ({}) {RECIPIENT_FITS}",
+            kind.states()
         ))?;
-        let text = Conditions::of(which);
+        let conditions = Conditions::of(which);
         let mut keys = Vec::new();
         for id in &ids {
-            let bound = params![text.destination, text.recipient, text.reason, id, text.state];
-            let rows = statement
-                .query_map(bound, |row| Ok(RecipientKey { message: row.get(0)?, n: row.get(1)? }))?;
-            for key in rows {
-                keys.push(key?);
+            conditions.bind(&mut statement)?;
+            statement.raw_bind_parameter(4, id)?;
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next()? {
+                keys.push((RecipientKey { message: row.get(0)?, n: row.get(1)? }, row.get(2)?));
             }
         }
-        Ok((keys, ids.last().copied().map(QueueId::from_i64)))
+        Ok((keys, last.map(QueueId::from_i64)))
     }
+}
+
+/// A destination from its row.
+fn summary(row: &rusqlite::Row<'_>) -> rusqlite::Result<DestinationSummary> {
+    let not_before: i64 = row.get(4)?;
+    Ok(DestinationSummary {
+        destination: row.get(0)?,
+        waiting: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
+        held: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+        failures: row.get(3)?,
+        not_before: (not_before > 0).then(|| from_unix(not_before)),
+        due_at: row.get::<_, Option<i64>>(5)?.map(from_unix),
+        last_reply: row.get(6)?,
+    })
 }
 
 /// Opens a connection that can only read.
@@ -206,103 +299,6 @@ pub(crate) fn open_connection(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "trusted_schema", false).map_err(map)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
-}
-
-/// Conditions on one recipient `r`: ?1 destination, ?2 mailbox, ?3 reason, ?5 state; each NULL where it does not matter.
-/// A destination is compared with the mailbox, which is there in history too.
-const RECIPIENT_FITS: &str = "
-    AND (?1 IS NULL OR lower(substr(r.mailbox, -length(?1) - 1)) = '@' || ?1)
-    AND (?2 IS NULL OR instr(lower(r.mailbox), ?2) > 0 AND (instr(?2, '@') = 0 OR lower(r.mailbox) = ?2))
-    AND (?3 IS NULL OR instr(lower(r.reply), ?3) > 0)
-    AND (?5 IS NULL OR r.state = ?5)";
-
-/// The recipients' conditions of a selector as they are bound.
-struct Conditions {
-    destination: Option<String>,
-    recipient: Option<String>,
-    reason: Option<String>,
-    state: Option<i64>,
-}
-
-impl Conditions {
-    fn of(which: &Selector) -> Self {
-        let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_ascii_lowercase());
-        Self {
-            destination: lower(&which.destination),
-            recipient: lower(&which.recipient),
-            reason: lower(&which.reason),
-            state: which.state.map(RecipientState::code),
-        }
-    }
-
-    fn any(&self) -> bool {
-        self.destination.is_some()
-            || self.recipient.is_some()
-            || self.reason.is_some()
-            || self.state.is_some()
-    }
-}
-
-/// The ids of one page.
-fn select(connection: &Connection, which: &Selector, page: Page) -> Result<Vec<i64>, QueueError> {
-    let after = page.after.map_or(-1, QueueId::as_i64);
-    if !which.ids.is_empty() {
-        let sorted: BTreeMap<i64, ()> = which.ids.iter().map(|id| (id.as_i64(), ())).collect();
-        let mut found = Vec::new();
-        for (id, ()) in sorted.into_iter().filter(|(id, ())| *id > after) {
-            if found.len() < page.limit {
-                found.extend(matching(connection, which, id - 1, id, 1)?);
-            }
-        }
-        return Ok(found);
-    }
-    matching(connection, which, after, i64::MAX, page.limit)
-}
-
-/// Ids above `after` up to `last` that fit.
-fn matching(
-    connection: &Connection,
-    which: &Selector,
-    after: i64,
-    last: i64,
-    limit: usize,
-) -> Result<Vec<i64>, QueueError> {
-    let conditions = Conditions::of(which);
-    // A final state is found in history; so is a message that is named.
-    let finished =
-        which.finished || !which.ids.is_empty() || which.state.is_some_and(RecipientState::is_final);
-    let path = which.reverse_path.as_ref().map(|path| path.to_ascii_lowercase());
-    let mut sql = String::from(
-        "SELECT m.id FROM message m WHERE m.id > ?4 AND m.id <= ?6 AND (?7 OR m.finished_at IS NULL)
-         AND (?8 IS NULL OR m.received_at < ?8) AND (?9 IS NULL OR m.received_at >= ?9)
-         AND (?10 IS NULL OR lower(m.reverse_path) = ?10 OR lower(m.reverse_path) = '<' || ?10 || '>'
-              OR instr(?10, '@') = 0 AND instr(?10, '<') = 0 AND instr(lower(m.reverse_path), ?10) > 0)",
-    );
-    if conditions.any() {
-        sql.push_str(" AND EXISTS (SELECT 1 FROM recipient r WHERE r.message = m.id");
-        sql.push_str(RECIPIENT_FITS);
-        sql.push(')');
-    } else {
-        // The numbers must be there for the binding.
-        sql.push_str(" AND (?1 IS NULL AND ?2 IS NULL AND ?3 IS NULL AND ?5 IS NULL)");
-    }
-    sql.push_str(" ORDER BY m.id LIMIT ?11");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let bound = params![
-        conditions.destination,
-        conditions.recipient,
-        conditions.reason,
-        after,
-        conditions.state,
-        last,
-        finished,
-        which.received_before.map(unix_seconds),
-        which.received_since.map(unix_seconds),
-        path,
-        i64::try_from(limit).unwrap_or(i64::MAX),
-    ];
-    let ids = statement.query_map(bound, |row| row.get(0))?;
-    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 /// A message with its recipients; `None` where it is not there or cannot be read.

@@ -86,8 +86,11 @@ pub struct StoredRecipient {
     pub key: RecipientKey,
     /// The mailbox with the parameters of RCPT.
     pub recipient: Recipient,
-    /// The destination under which it waits: its domain, lower case, or its address literal.
+    /// The destination under which it waits: its domain, lower case, or its address literal; `domain via next-hop`
+    /// where the administrator chose the next hop.
     pub destination: String,
+    /// Why it is held.
+    pub note: Option<String>,
     /// Its state.
     pub state: RecipientState,
     /// Attempts that were made for it.

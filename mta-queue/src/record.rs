@@ -323,7 +323,7 @@ fn trim_history(tx: &mut Tx<'_>, now: i64) -> Result<(), QueueError> {
         if n >= beyond && finished_at > now.saturating_sub(age) {
             break;
         }
-        for table in ["recipient", "attempt"] {
+        for table in ["recipient", "attempt", "event"] {
             let delete = format!("DELETE FROM {table} WHERE message = ?1");
             tx.connection.prepare_cached(&delete)?.execute([id])?;
         }

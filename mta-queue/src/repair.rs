@@ -10,7 +10,7 @@ use crate::error::QueueError;
 
 /// Takes a message out with all its rows. Call `recount` afterwards.
 pub(crate) fn forget_message(connection: &Connection, id: i64) -> rusqlite::Result<()> {
-    for table in ["recipient", "attempt"] {
+    for table in ["recipient", "attempt", "event"] {
         connection.prepare_cached(&format!("DELETE FROM {table} WHERE message = ?1"))?.execute([id])?;
     }
     for table in ["content", "message"] {
@@ -23,6 +23,7 @@ pub(crate) fn forget_message(connection: &Connection, id: i64) -> rusqlite::Resu
 pub(crate) fn recount(connection: &Connection) -> Result<(), QueueError> {
     connection.execute_batch(
         "DELETE FROM attempt WHERE message NOT IN (SELECT id FROM message);
+         DELETE FROM event WHERE message NOT IN (SELECT id FROM message);
          DELETE FROM recipient WHERE message NOT IN (SELECT id FROM message);
          UPDATE message SET open = (SELECT count(*) FROM recipient r
                                     WHERE r.message = message.id AND r.state NOT BETWEEN 2 AND 5);
@@ -54,13 +55,16 @@ pub(crate) fn recount(connection: &Connection) -> Result<(), QueueError> {
 /// Gives a destination to recipients whose own is not there.
 fn name_destinations(connection: &Connection) -> Result<(), QueueError> {
     let mut find = connection.prepare(
-        "SELECT message, n, mailbox FROM recipient
+        "SELECT message, n, mailbox, via FROM recipient
          WHERE state NOT BETWEEN 2 AND 5 AND destination NOT IN (SELECT id FROM destination)",
     )?;
-    let lost = find
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?)))?;
-    for (message, n, mailbox) in lost.collect::<Result<Vec<_>, _>>()? {
-        let name = mta_smtp::address::Mailbox::parse(&mailbox).map(|mailbox| destination::name_of(&mailbox));
+    let lost = find.query_map([], |row| {
+        let via: Option<String> = row.get(3)?;
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, via))
+    })?;
+    for (message, n, mailbox, via) in lost.collect::<Result<Vec<_>, _>>()? {
+        let name = mta_smtp::address::Mailbox::parse(&mailbox)
+            .map(|mailbox| destination::name_with(&mailbox, via.as_deref()));
         let name = name.unwrap_or_else(|_| "unknown.invalid".to_owned());
         connection
             .prepare_cached("INSERT INTO destination (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?

@@ -21,7 +21,7 @@ pub(crate) const MESSAGE_COLUMNS: &str =
 /// Columns of `recipient` and its destination in the order that `recipient` reads them.
 pub(crate) const RECIPIENT_COLUMNS: &str =
     "r.message, r.n, r.mailbox, r.notify, r.orcpt, r.state, r.attempts,
-    r.next_at, r.last_at, r.status, r.reply, r.remote";
+    r.next_at, r.last_at, r.status, r.reply, r.remote, r.via, r.note";
 
 /// Why a row makes no value.
 pub(crate) type Damage = &'static str;
@@ -83,9 +83,11 @@ pub(crate) fn stored_recipient(row: &Row<'_>) -> Result<StoredRecipient, Damage>
     let recipient = recipient(row)?;
     let state = RecipientState::from_code(column(row, 5, "state")?);
     let next_at: i64 = column(row, 7, "next attempt")?;
+    let via: Option<String> = column(row, 12, "via")?;
     Ok(StoredRecipient {
         key: key(row)?,
-        destination: crate::destination::name_of(&recipient.mailbox),
+        destination: crate::destination::name_with(&recipient.mailbox, via.as_deref()),
+        note: column(row, 13, "note")?,
         recipient,
         state,
         attempts: attempts(row)?,

@@ -15,7 +15,7 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -137,6 +137,39 @@ const VERSION_2: &str = "
         helo TEXT NOT NULL,
         sessions INTEGER NOT NULL,
         PRIMARY KEY (policy, result_type, mx_host, sending_ip, receiving_ip, reason_code)
+    ) WITHOUT ROWID;
+";
+
+/// Administration. `recipient.via` is a next hop that the administrator chose; its destination is then named
+/// `domain via next-hop`. `recipient.note` says why it is held. `event` is what the administrator did to a message, in its
+/// history; `hold_rule` holds mail to come; `pause` is what stands still: `in`, `out`, `local`, `dest:NAME`.
+const VERSION_3: &str = "
+    ALTER TABLE recipient ADD COLUMN via TEXT;
+    ALTER TABLE recipient ADD COLUMN note TEXT;
+    CREATE TABLE event (
+        message INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        what TEXT NOT NULL,
+        who TEXT NOT NULL,
+        detail TEXT,
+        PRIMARY KEY (message, n)
+    ) WITHOUT ROWID;
+    CREATE TABLE hold_rule (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        recipient TEXT,
+        reverse_path TEXT,
+        reason TEXT NOT NULL,
+        who TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        until INTEGER
+    );
+    CREATE TABLE pause (
+        name TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        who TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER
     ) WITHOUT ROWID;
 ";
 

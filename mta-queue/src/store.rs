@@ -1,6 +1,9 @@
 //! The open queue: its files, its lock, its writer, and the handle that everybody clones.
 //!
-//! What it does not: the rows are written by `accept`, `record` and `change`, and read by `claim` and `reader`.
+//! What it does not: the rows are written by `accept`, `record` and `change`, and read by `claim` and `reader`. What the
+//! administrator changes is `administer`.
+
+mod administer;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -17,9 +20,8 @@ use rusqlite::{Connection, OptionalExtension};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::accept::Accept;
-use crate::admin::{Page, Selector};
 use crate::backup;
-use crate::change::{ChangeRecipients, Kind, Postpone, SetAside};
+use crate::change::{Postpone, SetAside};
 use crate::claim::{self, Claim, Claimed, Claims, Planner};
 use crate::content::{ContentReader, ContentStore, ContentWriter};
 use crate::error::{OpenError, QueueError};
@@ -28,7 +30,6 @@ use crate::message::NewMessage;
 use crate::reader::{self, Reader};
 use crate::record::{AttemptRecord, Record};
 use crate::schema::{self, MIGRATIONS};
-use crate::time::unix_seconds;
 use crate::totals::Totals;
 use crate::writer::{self, Message, Operation, Shared, Writer};
 
@@ -41,9 +42,6 @@ const LOCK: &str = "queue.lock";
 /// How often the lock is tried, and how long after each try.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// Messages looked at for one piece of a change by the administrator.
-const CHANGE_PIECE: usize = 256;
 
 /// Bounds and sizes of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,8 +268,8 @@ impl Queue {
         let connection = self.inner.claiming.lock();
         let (claimed, findings) = claim::claim(&connection, &self.inner.claims, now, limit, planner)?;
         drop(connection);
-        if !findings.postponed.is_empty() {
-            self.send(Box::new(Postpone { destinations: findings.postponed }));
+        if !findings.postponed.is_empty() || !findings.paused.is_empty() {
+            self.send(Box::new(Postpone { destinations: findings.postponed, paused: findings.paused }));
         }
         for (message, damage) in findings.damaged {
             self.set_aside(message, damage);
@@ -336,39 +334,6 @@ impl Queue {
         self.inner.admin.clone()
     }
 
-    /// Makes the selected messages due now, whatever their next attempt was, and forgets the failures of their
-    /// destinations. Returns how many recipients. Blocks.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn retry(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
-        self.change(Kind::Retry, which, now)
-    }
-
-    /// Takes the selected messages out of the queue; nobody is notified. Returns how many recipients. Blocks.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn drop_messages(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
-        self.change(Kind::Drop, which, now)
-    }
-
-    /// Holds the waiting recipients of the selected messages. Returns how many. Blocks.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn hold(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
-        self.change(Kind::Hold, which, now)
-    }
-
-    /// Releases the held recipients of the selected messages; they are due by their own time. Returns how many. Blocks.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn release(&self, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
-        self.change(Kind::Release, which, now)
-    }
-
     /// What the writer did since the queue was opened.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = *self.inner.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner);
@@ -384,25 +349,6 @@ impl Queue {
 
     fn set_aside(&self, message: QueueId, reason: &str) {
         self.send(Box::new(SetAside { message, reason: reason.to_owned() }));
-    }
-
-    /// A change to everything selected, in pieces.
-    fn change(&self, kind: Kind, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
-        let mut after = None;
-        let mut changed = 0;
-        loop {
-            let (keys, last) = self.inner.admin.keys(which, Page { after, limit: CHANGE_PIECE })?;
-            if last.is_none() {
-                return Ok(changed);
-            }
-            after = last;
-            if keys.is_empty() {
-                continue;
-            }
-            let (done, result) = channel();
-            self.send(Box::new(ChangeRecipients { kind, keys, now: unix_seconds(now), changed: 0, done }));
-            changed += result.recv().unwrap_or(Err(QueueError::Closed))?;
-        }
     }
 
     /// Hands an operation to the writer, or tells it that there is none.

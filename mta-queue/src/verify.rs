@@ -251,7 +251,8 @@ impl<'a> Check<'a> {
                           min(CASE state WHEN 0 THEN next_at END) AS next_at
                    FROM recipient GROUP BY destination) r ON r.destination = d.id
              WHERE d.waiting != ifnull(r.waiting, 0) OR d.held != ifnull(r.held, 0)
-                OR ifnull(r.waiting, 0) > 0 AND (d.due_at IS NULL OR d.due_at > max(d.not_before, r.next_at))
+                OR ifnull(r.waiting, 0) > 0 AND (d.due_at IS NULL OR d.due_at > max(d.not_before, r.next_at)
+                                                   AND NOT EXISTS (SELECT 1 FROM pause))
              LIMIT {}",
             NAMED_OF_EACH + 1
         ))?;

@@ -86,6 +86,30 @@ pub(crate) struct Tx<'a> {
     pub(crate) effects: Effects,
 }
 
+/// A small change by the administrator.
+pub(crate) struct Write<W> {
+    pub(crate) work: W,
+    pub(crate) count: u64,
+    pub(crate) done: Option<Sender<Result<u64, QueueError>>>,
+}
+
+impl<W: Fn(&mut Tx<'_>) -> Result<u64, QueueError> + Send> Operation for Write<W> {
+    fn durable(&self) -> bool {
+        self.done.is_some()
+    }
+
+    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
+        self.count = (self.work)(tx)?;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, result: Result<(), QueueError>) {
+        if let Some(done) = self.done {
+            let _ = done.send(result.map(|()| self.count));
+        }
+    }
+}
+
 /// What follows from a commit.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Effects {

@@ -45,6 +45,7 @@ fn envelope_and_content_come_back_as_they_were() {
         recipients: recipients.clone(),
     };
     let origin = Origin {
+        message_id: Some("1@example.org".into()),
         kind: OriginKind::Submission,
         client: Some("2001:db8::1".parse().expect("address")),
         helo: Some("client.example".to_owned()),
