@@ -15,6 +15,9 @@ pub const SCHEMA: u32 = 1;
 /// Columns of a terminal that does not say how many it has.
 const WIDTH: usize = 120;
 
+/// Columns of running text where nobody says how many there are.
+const TEXT_WIDTH: usize = 100;
+
 /// Prints text. A reader that has gone away (`| head`) is no trouble. Where the text cannot be written the program ends
 /// with 75: half a list with exit status 0 would be taken for the whole.
 pub fn print(text: &str) {
@@ -39,6 +42,12 @@ pub fn print_json(fields: Value) {
 /// Whether a person reads the output.
 pub fn for_person() -> bool {
     std::io::stdout().is_terminal()
+}
+
+/// Columns for running text: those of the terminal, within reason.
+pub fn text_columns() -> usize {
+    let known = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    known.unwrap_or(TEXT_WIDTH).clamp(60, WIDTH)
 }
 
 /// A table of text.

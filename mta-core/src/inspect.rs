@@ -2,6 +2,8 @@
 //!
 //! It sends no mail and keeps no state.
 
+use std::sync::Arc;
+
 use mta_dane::judge::{self, Outcome};
 use mta_dane::reference::ReferenceId;
 use rustls_pki_types::CertificateDer;
@@ -12,6 +14,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::rfc3339_of;
 use crate::dns::{InvalidQuestion, LookupReport, Service, lookup_report};
+use crate::outbound::explain;
 
 /// Certificates read from one file at most; a server that sends more is refused in a delivery too.
 const MAX_CHAIN: usize = 100;
@@ -209,6 +212,31 @@ pub fn dns_lookup(config: &Config, name: &str, rtype: &str) -> Result<LookupRepo
     smol::block_on(async {
         service.self_test().await;
         lookup_report(&service, name, rtype).await.map_err(LookupError::Question)
+    })
+}
+
+/// Why there is no explanation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExplainError {
+    /// What was asked about is no destination.
+    Subject(String),
+    /// The resolver cannot work as it is configured.
+    Resolver(String),
+}
+
+/// Says what would happen to mail for a destination, with the configuration and the code of a delivery, in this process.
+///
+/// # Errors
+/// [`ExplainError`]; mail that would not leave is no error.
+pub fn explain(
+    config: &Config,
+    question: &explain::Question<'_>,
+) -> Result<explain::Explanation, ExplainError> {
+    let service = Service::new(config.dns_options(), SystemClock::shared())
+        .map_err(|error| ExplainError::Resolver(error.to_string()))?;
+    smol::block_on(async {
+        service.self_test().await;
+        explain::explain(config, Arc::new(service), question).await.map_err(ExplainError::Subject)
     })
 }
 

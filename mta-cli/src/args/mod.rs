@@ -5,6 +5,7 @@
 mod config;
 mod dns;
 mod doc;
+mod explain;
 mod queue;
 mod serve;
 mod status;
@@ -17,6 +18,7 @@ use argh::{ArgsInfo, FromArgs};
 pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
 pub use self::dns::{Dns, DnsLookup, DnsVerb};
 pub use self::doc::{Doc, DocCompletions, DocExample, DocMan, DocVerb};
+pub use self::explain::{Explain, Probe};
 pub use self::queue::{Queue, QueueDrop, QueueList, QueueRetry, QueueShow, QueueVerb};
 pub use self::serve::Serve;
 pub use self::status::Status;
@@ -56,6 +58,10 @@ pub enum Verb {
     Queue(Queue),
     /// The configuration.
     Config(Config),
+    /// What would happen to mail.
+    Explain(Explain),
+    /// What the hosts really do.
+    Probe(Probe),
     /// TLSA records.
     Tlsa(Tlsa),
     /// DNS as the daemon sees it.

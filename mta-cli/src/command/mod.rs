@@ -3,6 +3,7 @@
 mod config;
 mod dns;
 pub mod doc;
+mod explain;
 pub mod names;
 mod queue;
 mod serve;
@@ -31,6 +32,8 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Status(verb)) => status::run(file, &verb),
         Some(Verb::Queue(verb)) => queue::run(file, verb.verb),
         Some(Verb::Config(verb)) => config::run(file, &verb.verb),
+        Some(Verb::Explain(verb)) => explain::explain(file, &verb),
+        Some(Verb::Probe(verb)) => explain::probe(file, &verb),
         Some(Verb::Tlsa(verb)) => tlsa::run(&verb.verb),
         Some(Verb::Dns(verb)) => dns::run(file, &verb.verb),
         Some(Verb::Doc(verb)) => doc::run(&verb.verb),

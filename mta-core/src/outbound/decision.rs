@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The version this program writes.
 pub const VERSION: u32 = 1;
 
+/// Begins a line of a triage that is meant to be copied as it stands: a record to publish.
+pub const COPIED: &str = "    ";
+
 /// Why an attempt ended as it did. Strings hold no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -165,7 +168,7 @@ pub struct TriageRecord {
     /// What speaks for it, or against it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// What the operator of the host can do.
+    /// What the operator of the host can do; lines that begin with [`COPIED`] are to be copied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub operator: Vec<String>,
     /// What the administrator of this server can do.

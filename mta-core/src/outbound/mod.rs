@@ -5,6 +5,7 @@
 //! - `tls_policy`: what is required of the connection to one host, decided in one function.
 //! - `connect`: a TCP connection to an address we may connect to.
 //! - `examine`: the same walk without a message, for whoever asks what would happen.
+//! - `explain`: what such a walk found, told rule by rule.
 //! - `discover`: drives the walk through DNS.
 //! - `host`: one host, address by address.
 //! - `conversation`: one connection, opened, secured, used and left.
@@ -22,6 +23,7 @@ mod conversation;
 pub mod decision;
 mod discover;
 pub mod examine;
+pub mod explain;
 mod host;
 pub mod options;
 pub mod outcome;

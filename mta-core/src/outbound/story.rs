@@ -2,7 +2,7 @@
 //!
 //! All text of strangers in the record is free of control characters already; the sentences add none.
 
-use super::decision::{Decision, HostRecord, MxRecord, TlsRecord, TriageRecord, TryRecord};
+use super::decision::{COPIED, Decision, HostRecord, MxRecord, TlsRecord, TriageRecord, TryRecord};
 
 /// Hosts named in the sentence about the MX.
 const MAX_NAMED_HOSTS: usize = 6;
@@ -112,11 +112,16 @@ fn host_sentences(host: &HostRecord, story: &mut Vec<String>) {
 fn triage_sentences(triage: &TriageRecord, remedies: bool, story: &mut Vec<String>) {
     story.push(format!("Most likely ({}): {}.", triage.class, triage.cause));
     story.extend(triage.evidence.iter().map(|evidence| format!("Evidence: {evidence}.")));
-    story.extend(triage.operator.iter().map(|step| format!("The operator of that host can do this: {step}")));
+    story.extend(triage.operator.iter().map(|step| led("The operator of that host can do this: ", step)));
     if remedies {
-        story.extend(triage.here.iter().map(|step| format!("The administrator of this server: {step}")));
-        story.extend(triage.exception.iter().map(|line| format!("    {line}")));
+        story.extend(triage.here.iter().map(|step| led("The administrator of this server: ", step)));
+        story.extend(triage.exception.iter().map(|line| format!("{COPIED}{line}")));
     }
+}
+
+/// A line to be copied stands alone.
+fn led(who: &str, step: &str) -> String {
+    if step.starts_with(COPIED) { step.to_owned() } else { format!("{who}{step}") }
 }
 
 fn try_sentence(host: &HostRecord, attempt: &TryRecord) -> String {

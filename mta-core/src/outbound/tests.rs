@@ -2,6 +2,7 @@
 //! reaches a server that must get nothing.
 
 mod examined;
+mod explained;
 mod lab;
 mod matrix;
 

@@ -5,7 +5,7 @@ use mta_dane::dnssec::Status;
 use mta_dane::reference::text;
 use mta_dane::tlsa::TlsaRecord;
 
-use super::super::decision::{CertificateRecord, HostRecord, TriageRecord, TryRecord};
+use super::super::decision::{COPIED, CertificateRecord, HostRecord, TriageRecord, TryRecord};
 use super::{Class, failures};
 
 /// How long the exception that is offered holds, in days.
@@ -282,73 +282,79 @@ fn addresses(host: &HostRecord) -> Option<String> {
 
 /// What the operator of the host can do.
 fn operator(class: Class, host: &HostRecord) -> Vec<String> {
-    let owner = owner(host);
-    let suggested = leaf(host)
-        .and_then(|leaf| leaf.spki_sha256.clone())
-        .map(|key| format!("{owner}. IN TLSA 3 1 1 {key}"));
+    let mut steps = Vec::new();
     match class {
         Class::StaleTlsa | Class::OtherServer => {
-            let mut steps = Vec::new();
-            if let Some(record) = suggested {
-                steps.push(format!("If the key served is its own, publish beside the old record: {record}"));
-                steps.push(
-                    "If it is not, somebody stands between us and the server, and DANE has just done its work.".to_owned(),
-                );
-            }
+            with_record(host, "If the key served is its own, publish this record beside the old one", &mut steps);
+            steps.push(
+                "If it is not, somebody stands between us and the server, and DANE has just done its work."
+                    .to_owned(),
+            );
             steps.push(
                 "At the next renewal keep the key, or publish the new record two TTLs before the new key is used (RFC \
                  7671 8.1)."
                     .to_owned(),
             );
-            steps
         }
-        Class::AnchorNotSent => vec![
-            format!(
-                "Send the issuer's own certificate too, even if it is a root: with a digest record it must be in the chain \
-                 (RFC 7671 5.2.2). Or publish a DANE-EE record: {}",
-                suggested.unwrap_or_else(|| format!("{owner}. IN TLSA 3 1 1 ..."))
-            ),
-        ],
-        Class::OtherIssuer => vec![format!(
-            "Publish a TLSA record for the new issuer, or for the server's key: {}",
-            suggested.unwrap_or_else(|| format!("{owner}. IN TLSA 3 1 1 ..."))
-        )],
-        Class::PublishingSlip => vec![format!(
-            "Correct the numbers of the record; if the key served is its own, this one is right: {}",
-            suggested.unwrap_or_else(|| format!("{owner}. IN TLSA 3 1 1 ..."))
-        )],
-        Class::NameMismatch => vec![format!(
-            "Get a certificate for {}, or publish a DANE-EE record, which needs no name: {}",
-            if host.reference_ids.is_empty() { host.host.clone() } else { host.reference_ids.join(" or ") },
-            suggested.unwrap_or_else(|| format!("{owner}. IN TLSA 3 1 1 ..."))
-        )],
+        Class::AnchorNotSent => {
+            steps.push(
+                "Send the issuer's own certificate too, even if it is a root: under a digest record it must be in the \
+                 chain (RFC 7671 5.2.2)."
+                    .to_owned(),
+            );
+            with_record(host, "Or name the server's own key, which needs no chain", &mut steps);
+        }
+        Class::OtherIssuer => {
+            steps.push("Publish a TLSA record for the new issuer.".to_owned());
+            with_record(host, "Or name the server's own key, which outlasts a change of issuer", &mut steps);
+        }
+        Class::PublishingSlip => {
+            with_record(host, "Correct the numbers of the record; if the key served is its own, this is right", &mut steps);
+        }
+        Class::NameMismatch => {
+            let names =
+                if host.reference_ids.is_empty() { host.host.clone() } else { host.reference_ids.join(" or ") };
+            steps.push(format!("Get a certificate for {names}."));
+            with_record(host, "Or name the server's own key, which needs no name", &mut steps);
+        }
         Class::Expired | Class::NotYetValid => {
-            vec!["Renew the certificate and load it; a DANE-EE(3) record would not depend on dates.".to_owned()]
+            steps.push("Renew the certificate and load it.".to_owned());
+            with_record(host, "Or name the server's own key, which depends on no date", &mut steps);
         }
-        Class::BrokenChain | Class::UnreadableChain | Class::NoCertificate => vec![
-            "Send the server's certificate and every certificate up to the issuer that TLSA names, and nothing else.".to_owned(),
-        ],
-        Class::TlsaUnusable => vec![format!(
-            "Publish a record that SMTP can use (usage 2 or 3, RFC 7672 3.1), such as {}",
-            suggested.unwrap_or_else(|| format!("{owner}. IN TLSA 3 1 1 ..."))
-        )],
-        Class::NoStartTls => vec![
-            "Offer STARTTLS to every client, or remove the TLSA records (RFC 7672 9.2).".to_owned(),
-        ],
+        Class::BrokenChain | Class::UnreadableChain | Class::NoCertificate => steps.push(
+            "Send the server's certificate and every certificate up to the issuer that TLSA names, and nothing else."
+                .to_owned(),
+        ),
+        Class::TlsaUnusable => {
+            steps.push("Publish a record that SMTP can use: usage 2 or 3, best 3 1 1 (RFC 7672 3.1).".to_owned());
+        }
+        Class::NoStartTls => steps
+            .push("Offer STARTTLS to every client, or remove the TLSA records (RFC 7672 9.2).".to_owned()),
         Class::TlsFailed => {
-            vec!["Let the server speak TLS 1.2 or 1.3 with a certificate suite (RFC 7672 8).".to_owned()]
+            steps.push("Let the server speak TLS 1.2 or 1.3 with a certificate suite (RFC 7672 8).".to_owned());
         }
-        Class::NotTrusted => vec![format!(
+        Class::NotTrusted => steps.push(format!(
             "Get a certificate for {} from a public certification authority, or publish TLSA records in a signed zone.",
             host.host
-        )],
-        Class::TlsaLookup => vec![capital(&lookup_words(failed_status(host), "TLSA", &failed_owner(host)).1) + "."],
-        Class::AddressLookup => vec![capital(&lookup_words(&host.address_status, "address", &host.host).1) + "."],
-        Class::MxLookup => Vec::new(),
-        Class::DaneRequired => {
-            vec!["Sign the domain's zone and the host's, and publish a TLSA record for the host.".to_owned()]
+        )),
+        Class::TlsaLookup => {
+            steps.push(capital(&lookup_words(failed_status(host), "TLSA", &failed_owner(host)).1) + ".");
         }
+        Class::AddressLookup => {
+            steps.push(capital(&lookup_words(&host.address_status, "address", &host.host).1) + ".");
+        }
+        Class::MxLookup => {}
+        Class::DaneRequired => steps
+            .push("Sign the domain's zone and the host's, and publish a TLSA record for the host.".to_owned()),
     }
+    steps
+}
+
+/// A step that ends in the record that would match what is served now.
+fn with_record(host: &HostRecord, why: &str, steps: &mut Vec<String>) {
+    let Some(key) = leaf(host).and_then(|leaf| leaf.spki_sha256.as_ref()) else { return };
+    steps.push(format!("{why}:"));
+    steps.push(format!("{COPIED}{}. IN TLSA 3 1 1 {key}", owner(host)));
 }
 
 /// What the administrator here can do.
