@@ -38,8 +38,11 @@ impl From<Exit> for ExitCode {
 /// What each code means, for the manual.
 pub const MEANINGS: &[(Exit, &str)] = &[
     (Exit::DONE, "Done."),
-    (Exit::PROBLEMS, "Done, but problems were found: no match in tlsa verify, bogus in dns lookup."),
-    (Exit::NOTHING, "Nothing matched."),
+    (
+        Exit::PROBLEMS,
+        "Done, but problems were found: no match in tlsa verify, bogus in dns lookup, mail that would wait or be returned in explain and probe.",
+    ),
+    (Exit::NOTHING, "Nothing matched, or there is no such domain (explain, probe)."),
     (Exit::UNUSABLE, "No record is usable (tlsa verify)."),
     (Exit::USAGE, "The command line is wrong."),
     (Exit::UNREACHABLE, "The daemon cannot be reached."),

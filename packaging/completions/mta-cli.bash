@@ -10,7 +10,7 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve status queue config tlsa dns --config --version --help"
+    ["mta-cli"]="serve status queue config explain probe tlsa dns --config --version --help"
     ["mta-cli serve"]="--config --help"
     ["mta-cli status"]="--json --config --help"
     ["mta-cli queue"]="list show retry drop --config --help"
@@ -21,6 +21,8 @@ declare -gA _mta_cli_words=(
     ["mta-cli config"]="check show --config --help"
     ["mta-cli config check"]="--json --config --help"
     ["mta-cli config show"]="--diff --defaults --json --config --help"
+    ["mta-cli explain"]="--json --config --help"
+    ["mta-cli probe"]="--timeout --deadline --json --config --help"
     ["mta-cli tlsa"]="verify --config --help"
     ["mta-cli tlsa verify"]="--tlsa --chain --reference-id --time --json --config --help"
     ["mta-cli dns"]="lookup --config --help"
