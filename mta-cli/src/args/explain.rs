@@ -2,9 +2,14 @@
 
 use argh::{ArgsInfo, FromArgs};
 
-/// Tell what would happen to mail for a domain or address, rule by rule, from DNS alone: exit 0 if it would leave, 1 if it would wait or be returned, 2 if there is no such domain, 75 if DNS does not answer now.
+/// Tell what would happen to mail, rule by rule, from DNS alone.
 #[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "explain", example = "{command_name} bob@example.org")]
+#[argh(
+    subcommand,
+    name = "explain",
+    example = "{command_name} bob@example.org",
+    note = "Exit 0: mail would leave. 1: it would wait or be returned. 2: there is no such domain. 75: DNS does not answer now."
+)]
 pub struct Explain {
     /// a domain, an address, or [IP]
     #[argh(positional)]
@@ -14,9 +19,14 @@ pub struct Explain {
     pub json: bool,
 }
 
-/// As explain, and connect to every host and address: STARTTLS, verification, EHLO, QUIT. No mail is sent, nothing is logged in to.
+/// As explain, and connect to every host; no mail is sent.
 #[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "probe", example = "{command_name} example.org")]
+#[argh(
+    subcommand,
+    name = "probe",
+    example = "{command_name} example.org",
+    note = "Every host and address: STARTTLS, verification, EHLO, QUIT; nothing else is said, no login is tried. Exit codes as for explain."
+)]
 pub struct Probe {
     /// a domain, an address, or [IP]
     #[argh(positional)]

@@ -104,6 +104,9 @@ fn manual_entry(out: &mut String, entry: &Entry<'_>) {
         let _ = write!(out, " {}", positional.name.to_uppercase());
     }
     let _ = writeln!(out, "\"\n{}", roff(entry.info.description));
+    for note in entry.info.notes {
+        let _ = writeln!(out, "{}", roff(note));
+    }
     for flag in flags(entry.info) {
         let value = match flag.kind {
             FlagInfoKind::Switch => String::new(),
