@@ -22,11 +22,11 @@ use crate::recipient::RecipientKey;
 use crate::rows::{self, MESSAGE_COLUMNS, RECIPIENT_COLUMNS};
 use crate::time::{from_unix, unix_micros, unix_seconds, unix_seconds_up};
 
-/// Due destinations looked at in one call, at most. Beyond it there is `more`.
+/// Due destinations looked at in one call, at most. Beyond it the call is `unfinished`.
 const MAX_LOOKED_AT: usize = 4_096;
 
-/// Due destinations among which a call chooses the least served.
-const MAX_CANDIDATES: usize = 512;
+/// Due destinations read at a time.
+const PAGE: usize = 128;
 
 /// Recipients of one claim, at most: RFC 5321 4.5.3.1.8 has every server take 100.
 pub const MAX_RECIPIENTS: usize = 100;
@@ -47,7 +47,7 @@ pub enum Slot {
     Take {
         /// How many more messages may be claimed for its next-hop, at least one.
         room: usize,
-        /// How many are in hand for it already; those with the fewest are served first.
+        /// How many are in hand for it already; those with the fewest have the first of the further turns.
         in_hand: usize,
     },
     /// Not now; it is asked about again at the next call.
@@ -114,6 +114,8 @@ pub struct Claimed<K> {
     pub claims: Vec<Claim<K>>,
     /// There is more due than was asked for, or than there was room for.
     pub more: bool,
+    /// Not all that is due was looked at, and there is room left: call again at once.
+    pub unfinished: bool,
     /// When the next work falls due, of what is not due now.
     pub next_due: Option<SystemTime>,
 }
@@ -124,9 +126,29 @@ pub(crate) struct Claims {
     in_hand: Mutex<InHand>,
 }
 
+/// Where the round over the due destinations stands. Destinations have their turns in the order in which they fell due,
+/// each one message a turn, and a round takes in only what was due when it began: so what comes later never keeps what
+/// waits from its turn, and a destination with a million messages no more than one turn from a destination with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Round {
+    /// The `due_at` and id of the last destination that had its turn.
+    after: (i64, i64),
+    /// When it began, seconds since 1970.
+    began: i64,
+    /// There were claims in it.
+    fruitful: bool,
+}
+
+impl Round {
+    fn new(now: i64) -> Self {
+        Self { after: (i64::MIN, i64::MIN), began: now, fruitful: false }
+    }
+}
+
 /// What is in hand: never more than the scheduler works on at once.
 #[derive(Debug, Default)]
 pub(crate) struct InHand {
+    round: Option<Round>,
     recipients: HashSet<RecipientKey>,
     /// Recipients in hand of each destination.
     destinations: HashMap<i64, usize>,
@@ -207,6 +229,14 @@ pub(crate) struct Findings {
     pub(crate) damaged: Vec<(QueueId, &'static str)>,
 }
 
+/// A due destination.
+struct DueRow {
+    due_at: i64,
+    id: i64,
+    name: String,
+    failures: u32,
+}
+
 /// A due destination with room.
 struct Candidate<K> {
     id: i64,
@@ -225,6 +255,7 @@ struct Search<'a, P: Planner> {
     now: i64,
     findings: Findings,
     more: bool,
+    unfinished: bool,
 }
 
 /// Finds and claims due work, `limit` claims at most.
@@ -239,15 +270,16 @@ pub(crate) fn claim<P: Planner>(
     let snapshot = connection.unchecked_transaction()?;
     let now = unix_seconds(now);
     let findings = Findings::default();
-    let mut search = Search { connection: &snapshot, in_hand, planner, now, findings, more: false };
+    let mut search =
+        Search { connection: &snapshot, in_hand, planner, now, findings, more: false, unfinished: false };
     let mut found = Vec::new();
     let next_due = search.run(limit, &mut found);
-    let Search { in_hand, findings, more, .. } = search;
+    let Search { in_hand, findings, more, unfinished, .. } = search;
     // A guard that is dropped, as all are after an error, takes this lock.
     drop(in_hand);
     let claims = found.into_iter().map(|found| found.guarded(claims)).collect();
     crash::point("claimed");
-    Ok((Claimed { claims, more, next_due: next_due? }, findings))
+    Ok((Claimed { claims, more, unfinished, next_due: next_due? }, findings))
 }
 
 /// Claims waiting recipients of one destination whose message arrived before `received_before`, oldest first, due or not:
@@ -333,14 +365,14 @@ impl<K> Found<K> {
 }
 
 impl<P: Planner> Search<'_, P> {
-    /// Fills `found` in turns, one message of each destination in each, those with the least in hand first. Returns when
-    /// the next work falls due.
+    /// Fills `found`: one message of each destination in the round, then further ones in turns. Returns when the next work
+    /// falls due.
     fn run(
         &mut self,
         limit: usize,
         found: &mut Vec<Found<P::NextHop>>,
     ) -> Result<Option<SystemTime>, QueueError> {
-        let mut candidates = self.candidates()?;
+        let mut candidates = self.first_turns(limit, found)?;
         candidates.sort_by_key(|candidate| candidate.in_hand);
         let mut progress = true;
         while progress && found.len() < limit {
@@ -359,36 +391,90 @@ impl<P: Planner> Search<'_, P> {
         self.next_due()
     }
 
-    /// Due destinations with room.
-    fn candidates(&mut self) -> Result<Vec<Candidate<P::NextHop>>, QueueError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, name, failures FROM destination WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2",
-        )?;
-        let mut rows = statement.query(params![self.now, MAX_LOOKED_AT as i64])?;
+    /// Goes on with the round from where the last call left it, through new ones if need be, until there are `limit`
+    /// claims, a whole round gave none, or enough were looked at. Returns the destinations that had room.
+    fn first_turns(
+        &mut self,
+        limit: usize,
+        found: &mut Vec<Found<P::NextHop>>,
+    ) -> Result<Vec<Candidate<P::NextHop>>, QueueError> {
+        // A clock that was set back must not hide what is due behind a round from the future.
+        let known = self.in_hand.round.take().filter(|round| round.began <= self.now);
+        let mut round = known.unwrap_or_else(|| Round::new(self.now));
+        let mut is_new = known.is_none();
         let mut candidates = Vec::new();
-        let mut looked_at = 0;
-        while let Some(row) = rows.next()? {
-            looked_at += 1;
-            let (id, name, failures): (i64, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let next_hop = self.planner.next_hop(&name);
-            if let Some(until) = self.planner.paused(&name, &next_hop) {
-                self.findings.paused.push((id, unix_seconds_up(until)));
+        let mut looked_at = HashSet::new();
+        'rounds: while found.len() < limit {
+            let page = self.page(round, limit)?;
+            if page.is_empty() {
+                if is_new || !round.fruitful {
+                    // All that is due was looked at. The next call begins a new round.
+                    return Ok(candidates);
+                }
+                (round, is_new) = (Round::new(self.now), true);
                 continue;
             }
-            match self.planner.slot(&next_hop, Due { destination: &name, failures }) {
-                Slot::Busy => self.more = true,
-                Slot::NotBefore(time) => self.findings.postponed.push((id, unix_seconds_up(time))),
-                Slot::Take { in_hand, .. } => {
-                    candidates.push(Candidate { id, next_hop, failures, name, in_hand, exhausted: false });
+            for due in page {
+                if found.len() >= limit {
+                    break 'rounds;
+                }
+                if looked_at.len() >= MAX_LOOKED_AT {
+                    self.unfinished = true;
+                    break 'rounds;
+                }
+                round.after = (due.due_at, due.id);
+                if !looked_at.insert(due.id) {
+                    continue;
+                }
+                if let Some(mut candidate) = self.candidate(due) {
+                    let claim = self.one(&mut candidate)?;
+                    round.fruitful |= claim.is_some();
+                    found.extend(claim);
+                    candidates.push(candidate);
                 }
             }
-            if candidates.len() >= MAX_CANDIDATES {
+        }
+        self.more = true;
+        self.in_hand.round = Some(round);
+        Ok(candidates)
+    }
+
+    /// The next destinations of a round.
+    fn page(&self, round: Round, limit: usize) -> Result<Vec<DueRow>, QueueError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT due_at, id, name, failures FROM destination WHERE due_at <= ?1 AND (due_at, id) > (?2, ?3)
+             ORDER BY due_at, id LIMIT ?4",
+        )?;
+        let (due_at, id) = round.after;
+        // Where little is wanted, mostly little has to be looked at.
+        let count = limit.clamp(8, PAGE) as i64;
+        let rows = statement.query_map(params![round.began, due_at, id, count], |row| {
+            Ok(DueRow { due_at: row.get(0)?, id: row.get(1)?, name: row.get(2)?, failures: row.get(3)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A due destination, if there is room for it.
+    fn candidate(&mut self, due: DueRow) -> Option<Candidate<P::NextHop>> {
+        let DueRow { id, name, failures, .. } = due;
+        let next_hop = self.planner.next_hop(&name);
+        if let Some(until) = self.planner.paused(&name, &next_hop) {
+            self.findings.paused.push((id, unix_seconds_up(until)));
+            return None;
+        }
+        match self.planner.slot(&next_hop, Due { destination: &name, failures }) {
+            Slot::Busy => {
                 self.more = true;
-                break;
+                None
+            }
+            Slot::NotBefore(time) => {
+                self.findings.postponed.push((id, unix_seconds_up(time)));
+                None
+            }
+            Slot::Take { in_hand, .. } => {
+                Some(Candidate { id, next_hop, failures, name, in_hand, exhausted: false })
             }
         }
-        self.more |= looked_at == MAX_LOOKED_AT;
-        Ok(candidates)
     }
 
     /// The next message of a destination, if there is room and there is one.

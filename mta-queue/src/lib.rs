@@ -97,6 +97,8 @@ pub use reader::Reader;
 pub use recipient::{RecipientKey, RecipientState, StoredRecipient};
 pub use record::{AttemptRecord, DestinationResult, RecipientOutcome, RecipientResult};
 pub use schedule::Schedule;
+pub use state::alert::StoredAlert;
+pub use state::outage::Outage;
 pub use state::sts::StoredStsPolicy;
 pub use state::tls_report::{
     TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,

@@ -70,6 +70,12 @@ pub enum RecipientOutcome {
         /// The earliest next attempt.
         next_attempt_at: SystemTime,
     },
+    /// Tried again, and what happened does not count as an attempt: the cause was ours. The recipient's reply changes, its
+    /// number of attempts and the message's history do not.
+    PutOff {
+        /// The earliest next attempt.
+        next_attempt_at: SystemTime,
+    },
     /// Given up after a permanent failure.
     Failed,
     /// Given up at the end of the queue lifetime.
@@ -176,14 +182,16 @@ impl Record {
                 continue;
             }
             let (to, next_at) = match result.outcome {
-                RecipientOutcome::Deferred { next_attempt_at } => (from, unix_seconds_up(next_attempt_at)),
+                RecipientOutcome::Deferred { next_attempt_at }
+                | RecipientOutcome::PutOff { next_attempt_at } => (from, unix_seconds_up(next_attempt_at)),
                 RecipientOutcome::Delivered => (RecipientState::Delivered, old_next),
                 RecipientOutcome::Failed => (RecipientState::Failed, old_next),
                 RecipientOutcome::Expired => (RecipientState::Expired, old_next),
             };
+            let counted = i64::from(!matches!(result.outcome, RecipientOutcome::PutOff { .. }));
             tx.connection
                 .prepare_cached(
-                    "UPDATE recipient SET state = ?3, attempts = attempts + 1, next_at = ?4, last_at = ?5, status = ?6,
+                    "UPDATE recipient SET state = ?3, attempts = attempts + ?9, next_at = ?4, last_at = ?5, status = ?6,
                             reply = ?7, remote = ?8 WHERE message = ?1 AND n = ?2",
                 )?
                 .execute(params![
@@ -195,6 +203,7 @@ impl Record {
                     result.status.to_string(),
                     reply,
                     result.remote,
+                    counted,
                 ])?;
             change.0.moved(from, to);
             moved(tx, message, from, to)?;
@@ -206,7 +215,8 @@ impl Record {
     fn store_attempt(&self, tx: &Tx<'_>, at: i64) -> Result<(), QueueError> {
         let id = self.message.as_i64();
         let mut results = Vec::with_capacity(self.record.results.len());
-        for result in &self.record.results {
+        let counted = |result: &&RecipientResult| !matches!(result.outcome, RecipientOutcome::PutOff { .. });
+        for result in self.record.results.iter().filter(counted) {
             let mut find = tx
                 .connection
                 .prepare_cached("SELECT mailbox FROM recipient WHERE message = ?1 AND n = ?2")?;
@@ -248,6 +258,7 @@ impl RecipientOutcome {
         match self {
             Self::Delivered => "delivered",
             Self::Deferred { .. } => "deferred",
+            Self::PutOff { .. } => "put-off",
             Self::Failed => "failed",
             Self::Expired => "expired",
         }

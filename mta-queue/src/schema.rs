@@ -15,7 +15,7 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -171,6 +171,27 @@ const VERSION_3: &str = "
         since INTEGER NOT NULL,
         until INTEGER
     ) WITHOUT ROWID;
+";
+
+/// `alert`: what the administrator was told and has not ended. `outage`: when this host itself could send nothing;
+/// `ended_at` is NULL while it lasts.
+const VERSION_4: &str = "
+    CREATE TABLE alert (
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        text TEXT NOT NULL,
+        remedy TEXT NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        until INTEGER,
+        PRIMARY KEY (kind, subject)
+    );
+    CREATE TABLE outage (
+        began_at INTEGER PRIMARY KEY,
+        ended_at INTEGER,
+        fault TEXT NOT NULL
+    );
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

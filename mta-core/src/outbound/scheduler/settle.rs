@@ -411,7 +411,7 @@ fn action_of(
                 && options.schedule.is_delay_notice_due(now, message.received_at);
             is_due.then_some(Action::Delayed)
         }
-        mta_queue::RecipientOutcome::Delivered => None,
+        mta_queue::RecipientOutcome::Delivered | mta_queue::RecipientOutcome::PutOff { .. } => None,
     }
 }
 
