@@ -53,4 +53,5 @@ pub mod privilege;
 pub mod report;
 pub mod routing;
 pub mod stop;
+pub mod sts;
 pub mod tls;

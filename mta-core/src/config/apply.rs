@@ -137,6 +137,14 @@ impl Config {
             connect_timeout: out.connect_timeout,
             handshake_timeout: out.tls_timeout,
             discovery_timeout: out.discovery_timeout,
+            sts: crate::sts::Options {
+                enabled: self.sts.enabled,
+                port: self.sts.port,
+                fetch_timeout: self.sts.fetch_timeout,
+                refresh: self.sts.refresh,
+                retry: self.sts.retry,
+                max_policies: size(self.sts.max_policies),
+            },
             destinations: self.destinations.iter().filter_map(|(name, rule)| tls_rule(name, rule)).collect(),
             ..outbound::Options::default()
         };
@@ -198,6 +206,8 @@ impl Config {
             reserve_bytes: self.queue.min_free_space.0,
             wal_bytes: log_bytes(self.queue.min_free_space.0, modules.wal_bytes),
             history_age: self.queue.history,
+            max_sts_policies: size(self.sts.max_policies),
+            tls_report_days: self.report.tls_days,
             ..modules
         }
     }
@@ -220,10 +230,13 @@ fn relay_host(relay: &Relay) -> Option<RelayHost> {
 
 /// What a rule changes about TLS. "Off" without an end cannot be had from a checked configuration, and would end in 1970.
 fn tls_rule(name: &str, rule: &Destination) -> Option<DestinationRule> {
-    let (tls, until) = match rule.dane {
-        DaneMode::Opportunistic => return None,
-        DaneMode::Mandatory => (TlsRule::DaneMandatory, None),
-        DaneMode::Off => (TlsRule::DaneOff, Some(rule.until.map_or(UNIX_EPOCH, end_of_day))),
+    let until = Some(rule.until.map_or(UNIX_EPOCH, end_of_day));
+    let (tls, until) = match (rule.dane, rule.sts) {
+        (DaneMode::Opportunistic, true) => return None,
+        (DaneMode::Mandatory, _) => (TlsRule::DaneMandatory, None),
+        (DaneMode::Off, true) => (TlsRule::DaneOff, until),
+        (DaneMode::Opportunistic, false) => (TlsRule::StsOff, until),
+        (DaneMode::Off, false) => (TlsRule::DaneAndStsOff, until),
     };
     Some(DestinationRule {
         domain: name.to_owned(),
@@ -316,7 +329,9 @@ mod tests {
         let text = "[relay]\nhost = \"smart.example\"\nuser = \"u\"\nsecret_file = \"/s\"\n\
                     [destination.\"a.example\"]\nnext_hop = \"[2001:db8::1]:2525\"\n\
                     [destination.\".b.example\"]\ndane = \"off\"\nuntil = \"2027-01-31\"\nreason = \"why\"\n\
-                    [destination.\"c.example\"]\ndane = \"mandatory\"\n";
+                    [destination.\"c.example\"]\ndane = \"mandatory\"\n\
+                    [destination.\"d.example\"]\nsts = false\nuntil = \"2027-01-31\"\nreason = \"why\"\n\
+                    [destination.\"e.example\"]\ndane = \"off\"\nsts = false\nuntil = \"2027-01-31\"\nreason = \"why\"\n";
         let config = load_text("t.toml", text).unwrap();
         let table = config.routing_table();
         let route = |host: &str| {
@@ -331,6 +346,11 @@ mod tests {
         let end = "2027-02-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
         assert_eq!(off.until, Some(end.into()));
         assert!(rules.iter().any(|r| r.tls == TlsRule::DaneMandatory && r.until.is_none()));
+        let rule =
+            |domain: &str| rules.iter().find(|r| r.domain == domain).map(|r| (r.tls, r.until.is_some()));
+        assert_eq!(rule("a.example"), None);
+        assert_eq!(rule("d.example"), Some((TlsRule::StsOff, true)));
+        assert_eq!(rule("e.example"), Some((TlsRule::DaneAndStsOff, true)));
     }
 
     #[test]

@@ -135,10 +135,22 @@ impl Checks<'_> {
                 "expected one of the two",
             );
         }
-        if rule.dane == DaneMode::Off && (rule.until.is_none() || rule.reason.is_none()) {
-            let missing = if rule.until.is_none() { "until" } else { "reason" };
-            let expected = format!("expected {key}.{missing} too: an exception has an end and a reason");
-            self.note(&format!("{key}.dane"), format!("found \"off\" without {missing}"), expected);
+        for (off, name, value) in
+            [(rule.dane == DaneMode::Off, "dane", "\"off\""), (!rule.sts, "sts", "false")]
+        {
+            if off && (rule.until.is_none() || rule.reason.is_none()) {
+                let missing = if rule.until.is_none() { "until" } else { "reason" };
+                let expected = format!("expected {key}.{missing} too: an exception has an end and a reason");
+                self.note(&format!("{key}.{name}"), format!("found {value} without {missing}"), expected);
+            }
+        }
+        if rule.dane == DaneMode::Mandatory && !rule.sts {
+            let expected = "expected one of the two: where DANE is mandatory, MTA-STS has no say";
+            self.note(
+                &format!("{key}.sts"),
+                format!("found false with {key}.dane = \"mandatory\""),
+                expected,
+            );
         }
     }
 
@@ -192,9 +204,14 @@ impl Checks<'_> {
                     "the rule has no effect: own domains are delivered here",
                 );
             }
-            if rule.dane != DaneMode::Off && (rule.until.is_some() || rule.reason.is_some()) {
+            let exception = rule.dane == DaneMode::Off || !rule.sts;
+            if !exception && (rule.until.is_some() || rule.reason.is_some()) {
                 let name = if rule.until.is_some() { "until" } else { "reason" };
-                self.note(&format!("{key}.{name}"), "set without dane = \"off\"", "it has no effect");
+                self.note(
+                    &format!("{key}.{name}"),
+                    "set without dane = \"off\" or sts = false",
+                    "it has no effect",
+                );
             }
         }
     }

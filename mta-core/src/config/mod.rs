@@ -60,6 +60,10 @@ pub struct Config {
     pub dns: Dns,
     /// Mail going out.
     pub outbound: Outbound,
+    /// MTA-STS.
+    pub sts: Sts,
+    /// Reports to other domains.
+    pub report: Report,
     /// The relay host for everything that no destination rule routes elsewhere.
     pub relay: Relay,
     /// Rules for single destinations, by recipient domain or `.domain` for its subdomains.
@@ -223,6 +227,32 @@ pub struct Outbound {
     pub session_timeout: Duration,
     /// How long the lookups for a destination or one of its hosts may take in all.
     pub discovery_timeout: Duration,
+    /// Certificate authorities in place of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// MTA-STS (RFC 8461).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sts {
+    /// Whether policies are looked for and applied.
+    pub enabled: bool,
+    /// The port of policy hosts.
+    pub port: u16,
+    /// How long fetching a policy may take in all.
+    pub fetch_timeout: Duration,
+    /// How long a policy is used before it is fetched anew.
+    pub refresh: Duration,
+    /// How long a failure to fetch is remembered.
+    pub retry: Duration,
+    /// Policies kept.
+    pub max_policies: u32,
+}
+
+/// Reports to other domains.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Days for which TLS sessions are counted.
+    pub tls_days: u32,
 }
 
 /// A relay host: where mail goes instead of the MX hosts of its domain.
@@ -251,9 +281,11 @@ pub struct Destination {
     pub relay: Relay,
     /// DANE for this destination, if other than by what DNS says.
     pub dane: DaneMode,
-    /// The last day on which `dane = "off"` holds. Needed for it.
+    /// Whether MTA-STS is applied.
+    pub sts: bool,
+    /// The last day on which an "off" of these two holds. Needed for it.
     pub until: Option<jiff::civil::Date>,
-    /// Why DANE is off, for whoever reads it later. Needed for it.
+    /// Why it is off, for whoever reads it later. Needed for it.
     pub reason: Option<String>,
 }
 
@@ -311,6 +343,8 @@ impl Config {
             rewrite: Rewrite::default(),
             dns: Dns::default(),
             outbound: Outbound::default(),
+            sts: Sts::default(),
+            report: Report::default(),
             relay: Relay::default(),
             destinations: BTreeMap::new(),
             queue: Queue::default(),

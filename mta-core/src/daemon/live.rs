@@ -22,6 +22,7 @@ use crate::outbound::scheduler::{Deliver, Delivery, Scheduler};
 use crate::outbound::{self, Job};
 use crate::routing::Route;
 use crate::stop::stop;
+use crate::sts::Sts;
 use crate::tls::client::Client;
 
 /// How long open sessions and deliveries may go on after the signal to stop. Below the 90 s that service managers give.
@@ -49,7 +50,8 @@ pub(super) fn run(
 ) -> Result<(), StartError> {
     let Prepared { listeners, control, access, tls, queue } = prepared;
     let alerts = Alerts::default();
-    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), path, &listeners, alerts));
+    let sts = sts(&config, &dns, &queue);
+    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, alerts));
     let scheduler =
         Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), config.scheduler_options());
     let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
@@ -59,6 +61,10 @@ pub(super) fn run(
     let (stopper, stopping) = stop();
     let tasks = (
         smol::spawn(async move { dns.run().await }),
+        smol::spawn(Arc::clone(&parts.shared.sts).run({
+            let shared = Arc::clone(&parts.shared);
+            move || Arc::clone(&shared.live().applied.outbound)
+        })),
         smol::spawn(Arc::clone(&parts.scheduler).run(stopping.clone(), GRACE)),
         smol::spawn(Arc::clone(&parts.inbound).run(listeners, stopping, GRACE)),
         smol::spawn(control::serve(control, access, Arc::new(operations))),
@@ -69,15 +75,22 @@ pub(super) fn run(
         notify(&[sd_notify::NotifyState::Stopping]);
         ::log::info!("{}", Line::new("stopping"));
         stopper.fire();
-        let (dns, scheduler, inbound, control) = tasks;
+        let (dns, sts, scheduler, inbound, control) = tasks;
         inbound.await;
         scheduler.await;
         control.cancel().await;
+        sts.cancel().await;
         dns.cancel().await;
         close(queue).await;
     });
     ::log::info!("{}", Line::new("stopped"));
     Ok(())
+}
+
+/// The MTA-STS policies, and the TLS client that mail out shares with them.
+fn sts(config: &Config, dns: &dns::Service, queue: &Queue) -> Arc<Sts> {
+    let client = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
+    Sts::new(Arc::new(dns.clone()), client, Some(queue.clone()))
 }
 
 /// The writer finishes what it was given.
@@ -145,6 +158,7 @@ impl Parts {
 struct Shared {
     dns: dns::Service,
     tls_client: Arc<Client>,
+    sts: Arc<Sts>,
     path: Option<PathBuf>,
     listen: Vec<String>,
     started_at: SystemTime,
@@ -177,13 +191,15 @@ impl Shared {
         config: &Config,
         tls: Tls,
         dns: dns::Service,
+        sts: Arc<Sts>,
         path: Option<PathBuf>,
         listeners: &[crate::net::Listener],
         alerts: Alerts,
     ) -> Self {
         Self {
             dns,
-            tls_client: Arc::new(Client::default()),
+            tls_client: sts.tls_client(),
+            sts,
             path,
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             started_at: SystemTime::now(),
@@ -230,6 +246,9 @@ impl Shared {
             ("admin_group", config.admin_group != start.admin_group),
             ("dns", config.dns != start.dns),
             ("queue.min_free_space", config.queue.min_free_space != start.queue.min_free_space),
+            ("outbound.ca_file", config.outbound.ca_file != start.outbound.ca_file),
+            ("sts.max_policies", config.sts.max_policies != start.sts.max_policies),
+            ("report.tls_days", config.report.tls_days != start.report.tls_days),
             ("queue.history", config.queue.history != start.queue.history),
         ];
         for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
@@ -260,6 +279,7 @@ impl Deliver for Deliverer {
             resolver: Arc::new(self.0.dns.clone()),
             options: Arc::clone(&live.applied.outbound),
             tls: Arc::clone(&self.0.tls_client),
+            sts: Some(Arc::clone(&self.0.sts)),
         };
         Box::pin(async move { outbound::attempt(&context, &job).await })
     }

@@ -1,8 +1,9 @@
-//! Sockets of the server's side: listeners, bounds on connections, reads and writes with deadlines.
+//! Sockets: listeners, bounds on connections, reads and writes with deadlines; a small HTTPS client.
 //!
 //! What it does: everything about a connection that is the same for each protocol. What it does not: it speaks none.
 
 mod deadline;
+pub mod https;
 mod limit;
 mod listener;
 mod stream;

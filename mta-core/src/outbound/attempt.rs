@@ -21,6 +21,7 @@ use super::tls_policy::{self, DestinationRule};
 use super::{Decision, Options, RecipientOutcome, discover, parts, record, triage};
 use crate::dns::Resolver;
 use crate::routing::{RelayHost, Route};
+use crate::sts::{Finding, Sts};
 use crate::tls::client::Client;
 
 /// Where the content of a message is read from. It may be opened several times: another host gets it from the start.
@@ -74,6 +75,8 @@ pub struct Context {
     pub options: Arc<Options>,
     /// TLS provider and roots.
     pub tls: Arc<Client>,
+    /// MTA-STS policies; `None` where they are not to be looked for.
+    pub sts: Option<Arc<Sts>>,
 }
 
 /// What an attempt led to.
@@ -132,6 +135,8 @@ pub(super) struct Run<'a> {
     /// The local rule in force.
     pub(super) rule: Option<&'a DestinationRule>,
     pub(super) decision: Decision,
+    /// The MTA-STS policy of the domain, once it was looked for.
+    pub(super) sts: Option<Finding>,
     /// For each recipient of the job.
     slots: Vec<Slot>,
     /// How many connections came as far as MAIL.
@@ -172,7 +177,17 @@ impl<'a> Run<'a> {
             ..Decision::default()
         };
         let slots = vec![Slot::default(); job.recipients.len()];
-        Self { context, job, purpose, rule, decision, slots, transactions: 0, started: Instant::now() }
+        Self {
+            context,
+            job,
+            purpose,
+            rule,
+            decision,
+            sts: None,
+            slots,
+            transactions: 0,
+            started: Instant::now(),
+        }
     }
 
     /// All hosts in their order. An error speaks for every recipient that has no outcome yet.

@@ -72,6 +72,7 @@ impl Run<'_> {
             }
         };
         self.try_record().connect_ms = Some(millis(started.elapsed()));
+        self.try_record().source = tcp.local_addr().ok().map(|address| address.ip().to_string());
         if connect::is_own(&tcp, &self.context.options) {
             let reason = format!("{} {}", target.address.ip(), Forbidden::Own);
             self.try_record().result.clone_from(&reason);

@@ -32,12 +32,18 @@ pub struct Decision {
     /// The MX lookup, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mx: Option<MxRecord>,
+    /// The domain's MTA-STS policy, where it was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts: Option<StsRecord>,
     /// Why it ended before any host was considered: null MX, no such domain, lookup error, loop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
     /// What that is about, and what can be done, where it is a matter of security or of DNS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub triage: Option<TriageRecord>,
+    /// The TLSRPT result type of that, where it is one of security (RFC 8460 4.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_type: Option<String>,
     /// The hosts considered, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostRecord>,
@@ -55,8 +61,10 @@ impl Default for Decision {
             destination: String::new(),
             rule: None,
             mx: None,
+            sts: None,
             ended_early: None,
             triage: None,
+            result_type: None,
             hosts: Vec::new(),
             result: String::new(),
         }
@@ -90,6 +98,32 @@ pub struct MxHost {
     pub preference: Option<u16>,
     /// The host.
     pub host: String,
+}
+
+/// The MTA-STS policy of the recipient domain (RFC 8461).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StsRecord {
+    /// `enforce`, `testing` or `none`; empty where no policy is in force.
+    pub mode: String,
+    /// The id in the TXT record when the policy was fetched.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// The hosts it lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mx: Vec<String>,
+    /// How long it may be kept, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
+    /// When it was fetched, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched_at_unix: Option<u64>,
+    /// Why there is no policy, or no newer one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// The TLSRPT result type of that (RFC 8460 4.3.2.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_type: Option<String>,
 }
 
 /// One host and what came of it.
@@ -130,6 +164,10 @@ pub struct HostRecord {
     pub requirement: String,
     /// Why that is required.
     pub requirement_reason: String,
+    /// Whether the domain's MTA-STS policy lists the host: `listed` or `not listed`. `None` where the policy has no say
+    /// about it: DANE decides, a local rule, a relay host, or there is no policy with mode enforce or testing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts: Option<String>,
     /// Why the host was not connected to at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
@@ -200,6 +238,9 @@ pub struct TlsaLookup {
 pub struct TryRecord {
     /// Address and port.
     pub address: String,
+    /// Our own address on this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// How long the connection took to open, in milliseconds; `None` where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ms: Option<u64>,
@@ -251,6 +292,12 @@ pub struct TlsRecord {
     /// Why authentication or the handshake failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Why the system's certificate authorities do not vouch for the certificate, where that was only looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<String>,
+    /// The TLSRPT result type of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrusted_type: Option<String>,
 }
 
 /// One certificate that was presented.

@@ -4,10 +4,12 @@
 //! whether TLS is mandatory. What it does not: it chooses no host, and it classifies nothing itself (see `outcome`).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
-use mta_dane::discovery::{self, HostDiscovery, HostResult, MxHost, MxList, tlsa_owner};
+use mta_dane::discovery::{self, HostDiscovery, HostResult, MxHost, MxList, NextHopKind, tlsa_owner};
 use mta_dane::failure::HostFault;
+use mta_dane::policy::HostPolicy;
 use mta_dane::reference::text;
 use mta_smtp::client::TlsUse;
 use mta_smtp::reply::EnhancedStatus;
@@ -16,7 +18,7 @@ use super::attempt::{Flow, Purpose, Run};
 use super::connect::{self, Forbidden};
 use super::decision::{HostRecord, TriageRecord, TryRecord};
 use super::outcome::{Outcome, Reach, Remote};
-use super::tls_policy::{Facts, Refusal, Requirement, require};
+use super::tls_policy::{self, Facts, Refusal, Requirement, require};
 use super::{discover, record, triage};
 use crate::log::Line;
 use crate::routing::RelayTls;
@@ -75,6 +77,7 @@ impl Run<'_> {
             }
         };
         self.decision.hosts.push(record::host(&found));
+        self.find_sts(list, &found).await;
         let requirement = match self.required(list, &found) {
             Ok(requirement) => requirement,
             Err(refusal) => {
@@ -96,15 +99,43 @@ impl Run<'_> {
         discover::host(&*self.context.resolver, machine, self.context.options.discovery_timeout).await
     }
 
+    /// Looks for the domain's MTA-STS policy, once for all hosts, where it could count for this one: a lookup and perhaps a
+    /// fetch are saved for every domain whose hosts DANE proves.
+    async fn find_sts(&mut self, list: &MxList, found: &HostResult) {
+        let Some(sts) = &self.context.sts else { return };
+        let unproven = matches!(found.policy, HostPolicy::NotApplicable(_) | HostPolicy::EncryptOnly { .. });
+        let counts = unproven
+            && self.context.options.sts.enabled
+            && tls_policy::sts_counts(self.job.relay(), self.rule.map(|rule| rule.tls))
+            // An address literal is no domain that could have a policy.
+            && !matches!(list.kind, NextHopKind::Address(_));
+        if counts && self.sts.is_none() {
+            let finding = sts.policy(&text(&list.next_hop), &self.context.options).await;
+            if finding.policy.is_some() || finding.fault.is_some() {
+                self.decision.sts = Some(record::sts(&finding));
+            }
+            self.sts = Some(finding);
+        }
+    }
+
     /// What is required of the host; written down in its record.
     fn required(&mut self, list: &MxList, found: &HostResult) -> Result<Requirement, Refusal> {
+        let policy = self
+            .sts
+            .as_ref()
+            .and_then(|finding| finding.policy.as_ref())
+            .map(|found| Arc::clone(&found.policy));
+        let host = text(&found.host.name);
+        self.host_record().sts =
+            policy.as_deref().and_then(|policy| record::sts_listed(policy, found, &host));
         let result = require(Facts {
-            host: &text(&found.host.name),
+            host: &host,
             dane: &found.policy,
             mx_status: list.status,
             next_hop: &text(&list.next_hop),
             relay: self.job.relay(),
             rule: self.rule.map(|rule| rule.tls),
+            sts: policy.as_deref(),
             require_tls: self.job.parameters.require_tls,
         });
         let record = self.host_record();
@@ -143,6 +174,9 @@ impl Run<'_> {
             }
             Refusal::RequireTls => {
                 self.settle_open(&Outcome::failed(Reach::Host, (7, 30), reason).at(remote))
+            }
+            Refusal::Sts { .. } => {
+                self.settle_open(&Outcome::deferred(Reach::Host, (7, 5), reason).at(remote))
             }
         }
         Flow::NextHost

@@ -51,6 +51,8 @@ pub struct Options {
     pub eight_bit: mta_smtp::client::EightBit,
     /// Per-destination rules, looked up by recipient domain: the nearest that fits counts.
     pub destinations: Vec<super::tls_policy::DestinationRule>,
+    /// MTA-STS.
+    pub sts: crate::sts::Options,
 }
 
 impl Default for Options {
@@ -78,6 +80,7 @@ impl Default for Options {
             smtp: mta_smtp::client::Limits::default(),
             eight_bit: mta_smtp::client::EightBit::Send,
             destinations: Vec::new(),
+            sts: crate::sts::Options::default(),
         }
     }
 }

@@ -15,12 +15,13 @@ use mta_smtp::envelope::Recipient;
 
 use super::attempt::{Job, millis};
 use super::decision::{
-    CertificateRecord, Decision, HopRecord, HostRecord, MxHost, MxRecord, ReplyRecord, TlsRecord, TlsaLookup,
-    TryRecord,
+    CertificateRecord, Decision, HopRecord, HostRecord, MxHost, MxRecord, ReplyRecord, StsRecord, TlsRecord,
+    TlsaLookup, TryRecord,
 };
 use super::outcome::{RecipientOutcome, Remote, Verdict, short, told};
 use super::session::Said;
 use crate::log::Line;
+use crate::sts::{Finding, Mode, Policy};
 use crate::tls::client::{Demand, HandshakeError, Seen};
 
 /// MX hosts, addresses and TLSA records that one record keeps; a domain with thousands must not fill the database.
@@ -51,6 +52,7 @@ pub(super) fn mx(list: &MxList) -> MxRecord {
 /// A next-hop without hosts.
 pub(super) fn next_hop_failure(decision: &mut Decision, next_hop: &NextHop, failure: &NextHopFailure) {
     decision.ended_early = Some(failure.to_string());
+    decision.result_type = failure.result_type().map(|kind| kind.to_string());
     let NextHop::MxOf(domain) = next_hop else { return };
     let (status, reason) = match failure {
         NextHopFailure::NxDomain { status, .. } | NextHopFailure::NullMx { status, .. } => {
@@ -135,6 +137,13 @@ fn tlsa(record: &TlsaRecord) -> String {
     if record.data.len() <= MAX_WHOLE_DATA_BYTES { record.to_string() } else { record.short() }
 }
 
+/// Whether a policy that has a say about the host lists it.
+pub(super) fn sts_listed(policy: &Policy, found: &HostResult, host: &str) -> Option<String> {
+    let unproven = matches!(found.policy, HostPolicy::NotApplicable(_) | HostPolicy::EncryptOnly { .. });
+    let word = if policy.allows(host) { "listed" } else { "not listed" };
+    (unproven && policy.mode != Mode::None).then(|| word.to_owned())
+}
+
 /// A TLS session or an attempt at one.
 pub(super) fn tls(demand: &Demand, error: Option<&HandshakeError>, seen: &Seen) -> TlsRecord {
     let host_only = matches!(demand, Demand::Dane(demand) if demand.host_only);
@@ -146,6 +155,8 @@ pub(super) fn tls(demand: &Demand, error: Option<&HandshakeError>, seen: &Seen) 
         };
         if error.is_some() && index < MAX_DESCRIBED { described(plain, certificate) } else { plain }
     };
+    let looked_at = seen.webpki.as_ref().filter(|_| matches!(demand, Demand::Observed { .. }));
+    let untrusted = looked_at.and_then(|verdict| verdict.as_ref().err());
     TlsRecord {
         version: seen.version.clone(),
         cipher: seen.cipher.clone(),
@@ -154,6 +165,28 @@ pub(super) fn tls(demand: &Demand, error: Option<&HandshakeError>, seen: &Seen) 
         authenticated_by: seen.authenticated_by.clone(),
         host_only: host_only && seen.authenticated_by.is_some(),
         failure: error.map(ToString::to_string),
+        untrusted: untrusted.map(|fault| fault.reason.clone()),
+        untrusted_type: untrusted.map(|fault| fault.result_type.to_string()),
+    }
+}
+
+/// The domain's MTA-STS policy.
+pub(super) fn sts(finding: &Finding) -> StsRecord {
+    let fault = finding.fault.as_ref();
+    let fault_record = StsRecord {
+        fault: fault.map(ToString::to_string),
+        result_type: fault.and_then(|fault| fault.kind.result_type()).map(str::to_owned),
+        ..StsRecord::default()
+    };
+    let Some(found) = &finding.policy else { return fault_record };
+    let fetched = found.fetched_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    StsRecord {
+        mode: found.policy.mode.as_str().to_owned(),
+        id: found.id.clone(),
+        mx: found.policy.mx.iter().take(MAX_KEPT).map(ToString::to_string).collect(),
+        max_age: Some(found.policy.max_age.as_secs()),
+        fetched_at_unix: Some(fetched.as_secs()),
+        ..fault_record
     }
 }
 
@@ -179,7 +212,11 @@ fn cut(text: &str) -> String {
 
 /// What kind of TLS failure this was (RFC 8460 4.3).
 pub(super) fn result_type(seen: &Seen) -> ResultType {
-    seen.mismatch.as_ref().map_or(ResultType::ValidationFailure, |mismatch| mismatch.result_type())
+    match (&seen.mismatch, &seen.webpki) {
+        (Some(mismatch), _) => mismatch.result_type(),
+        (None, Some(Err(fault))) => fault.result_type,
+        (None, _) => ResultType::ValidationFailure,
+    }
 }
 
 /// How STARTTLS came out, as a word.
@@ -265,6 +302,7 @@ pub(super) fn log_line(decision: &Decision, job: &Job, of: &RecipientOutcome) ->
         .with("dnssec", facts.dnssec)
         .with("tls", facts.tls)
         .with("dane", facts.dane)
+        .with_some("sts", facts.sts)
         .with("status", status)
         .with("dsn", outcome.status)
         .with("delay", now.saturating_sub(job.accepted_at_unix))
@@ -293,6 +331,8 @@ struct LogFacts {
     dane: &'static str,
     /// The class of the failure (`outbound::triage`).
     class: Option<String>,
+    /// `verified`, `failed`, `not-listed`, `testing-ok` or `testing-failed`; nothing where no MTA-STS policy had a say.
+    sts: Option<&'static str>,
 }
 
 /// The facts about the server that decided, or about the last one tried.
@@ -319,6 +359,7 @@ fn log_facts(decision: &Decision, remote: Option<&Remote>) -> LogFacts {
             None => "none".to_owned(),
         },
         dane: dane_word(host, last),
+        sts: host.and_then(|host| sts_word(decision, host, last)),
         class: class(decision, host, last),
     }
 }
@@ -330,6 +371,21 @@ fn class(decision: &Decision, host: Option<&HostRecord>, last: Option<&TryRecord
         (Some(host), None) => host.triage.as_ref().map(|triage| triage.class.clone()),
         (None, None) => decision.triage.as_ref().map(|triage| triage.class.clone()),
     }
+}
+
+fn sts_word(decision: &Decision, host: &HostRecord, last: Option<&TryRecord>) -> Option<&'static str> {
+    let listed = host.sts.as_deref()? == "listed";
+    let mode = decision.sts.as_ref().map(|sts| sts.mode.as_str());
+    let tls = last.and_then(|last| last.tls.as_ref());
+    Some(match mode {
+        Some("testing") => {
+            let sound = tls.is_some_and(|tls| tls.failure.is_none() && tls.untrusted.is_none());
+            if listed && sound { "testing-ok" } else { "testing-failed" }
+        }
+        _ if !listed => "not-listed",
+        _ if tls.is_some_and(|tls| tls.failure.is_none() && tls.authenticated_by.is_some()) => "verified",
+        _ => "failed",
+    })
 }
 
 fn dane_word(host: Option<&HostRecord>, last: Option<&TryRecord>) -> &'static str {

@@ -2,7 +2,9 @@
 //!
 //! All text of strangers in the record is free of control characters already; the sentences add none.
 
-use super::decision::{COPIED, Decision, HostRecord, MxRecord, TlsRecord, TriageRecord, TryRecord};
+use super::decision::{
+    COPIED, Decision, HostRecord, MxRecord, StsRecord, TlsRecord, TriageRecord, TryRecord,
+};
 
 /// Hosts named in the sentence about the MX.
 const MAX_NAMED_HOSTS: usize = 6;
@@ -22,6 +24,7 @@ impl Decision {
             None if self.ended_early.is_none() => story.push(format!("By configuration to {}.", self.route)),
             _ => {}
         }
+        story.extend(self.sts.as_ref().and_then(sts_sentence));
         if let Some(reason) = &self.ended_early {
             story.push(format!("{}.", capital(reason)));
         }
@@ -64,6 +67,23 @@ fn mx_sentence(mx: &MxRecord) -> String {
     }
 }
 
+fn sts_sentence(sts: &StsRecord) -> Option<String> {
+    let hosts = sts.mx.iter().take(MAX_NAMED_HOSTS).cloned().collect::<Vec<_>>().join(", ");
+    let more = sts.mx.len().saturating_sub(MAX_NAMED_HOSTS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(match (sts.mode.as_str(), &sts.fault) {
+        ("", None) => return None,
+        ("", Some(fault)) => format!("No MTA-STS policy: {fault}."),
+        ("none", _) => "The MTA-STS policy says that the domain has none (mode none).".to_owned(),
+        (mode, None) => format!("MTA-STS policy (mode {mode}) lists {hosts}{more}."),
+        (mode, Some(fault)) => {
+            format!(
+                "MTA-STS policy (mode {mode}, known from before) lists {hosts}{more}; no newer one: {fault}."
+            )
+        }
+    })
+}
+
 fn host_sentences(host: &HostRecord, story: &mut Vec<String>) {
     let mut facts = Vec::new();
     match host.address_status.as_str() {
@@ -85,6 +105,9 @@ fn host_sentences(host: &HostRecord, story: &mut Vec<String>) {
                 records.iter().map(|record| short_record(record)).collect::<Vec<_>>().join(", ")
             ),
         });
+    }
+    if let Some(listed) = &host.sts {
+        facts.push(format!("{listed} by the MTA-STS policy"));
     }
     let requirement = match host.requirement.as_str() {
         "dane" => "the server must match a TLSA record".to_owned(),
@@ -172,6 +195,9 @@ fn tls_fact(host: &HostRecord, tls: &TlsRecord) -> String {
             format!("{version}, the host is verified by {by}{served}, the domain is not (MX not secure)")
         }
         (None, Some(by)) => format!("{version}, verified by {by}{served}"),
+        (None, None) if let Some(untrusted) = &tls.untrusted => {
+            format!("{version}, certificate not trusted ({untrusted}), which is only counted{served}")
+        }
         (None, None) => format!("{version}, certificate not checked{served}"),
     }
 }

@@ -1,9 +1,11 @@
-//! What is required of the connection to one host: one function, [`require`], joins what DNS says (DANE) with the relay
-//! settings, the local rules and what the message itself demands.
+//! What is required of the connection to one host: one function, [`require`], joins what DNS says (DANE) with the domain's
+//! MTA-STS policy, the relay settings, the local rules and what the message itself demands.
 //!
-//! It fails closed: what it does not know how to weigh is not connected to. It only ever adds to what DANE demands. What it
-//! does not: no DNS (see `mta_dane::discovery`), no handshake (see `tls::client`). MTA-STS will be one more argument: it
-//! counts where `HostPolicy` is `NotApplicable` (RFC 8461 2), and never repairs a DANE failure.
+//! It fails closed: what it does not know how to weigh is not connected to. It only ever adds to what DANE demands.
+//! MTA-STS is judged for each host by itself, and counts where DANE leaves the host unproven: where there is no secure TLSA
+//! record, and where none is usable. A host with usable records is judged by these alone, so a policy never repairs a
+//! DANE failure (RFC 8461 2). What it does not: no DNS (see `mta_dane::discovery`), no policy is fetched (see `sts`), no
+//! handshake (see `tls::client`).
 
 use std::fmt;
 use std::time::SystemTime;
@@ -13,6 +15,7 @@ use mta_dane::failure::HostFault;
 use mta_dane::policy::{HostPolicy, Requirement as DaneRequirement};
 
 use crate::routing::{RelayHost, RelayTls};
+use crate::sts::{Mode, Policy};
 use crate::tls::client::Demand;
 
 /// A rule for one destination, from the configuration.
@@ -57,6 +60,8 @@ impl fmt::Display for DestinationRule {
             TlsRule::DaneOff => "DANE is switched off",
             TlsRule::Encrypt => "TLS is required",
             TlsRule::Verify => "verified TLS is required",
+            TlsRule::StsOff => "MTA-STS is switched off",
+            TlsRule::DaneAndStsOff => "DANE and MTA-STS are switched off",
         };
         write!(f, "{what} for {}: {}", self.domain, self.reason)
     }
@@ -73,6 +78,17 @@ pub enum TlsRule {
     Encrypt,
     /// TLS is required, and the certificate must be vouched for by DANE or by the system's roots.
     Verify,
+    /// MTA-STS is not applied.
+    StsOff,
+    /// Neither DANE nor MTA-STS is applied.
+    DaneAndStsOff,
+}
+
+/// Whether MTA-STS has a say for a destination. Not for a relay host, which the administrator named; and where DANE is
+/// mandatory nothing else proves a host.
+pub fn sts_counts(relay: Option<&RelayHost>, rule: Option<TlsRule>) -> bool {
+    let off = [TlsRule::StsOff, TlsRule::DaneAndStsOff, TlsRule::DaneMandatory];
+    relay.is_none() && rule.is_none_or(|rule| !off.contains(&rule))
 }
 
 /// How discovery is to look at DANE for a destination.
@@ -81,9 +97,8 @@ pub fn dane_requirement(relay: Option<&RelayHost>, rule: Option<TlsRule>) -> Dan
         // Before all else: a relay host without TLS is no way around it.
         (_, Some(TlsRule::DaneMandatory)) => DaneRequirement::Mandatory,
         // Plaintext was configured: there is no certificate to match anything.
-        (Some(RelayHost { tls: RelayTls::Never, .. }), _) | (_, Some(TlsRule::DaneOff)) => {
-            DaneRequirement::Off
-        }
+        (Some(RelayHost { tls: RelayTls::Never, .. }), _)
+        | (_, Some(TlsRule::DaneOff | TlsRule::DaneAndStsOff)) => DaneRequirement::Off,
         _ => DaneRequirement::Opportunistic,
     }
 }
@@ -103,6 +118,8 @@ pub struct Facts<'a> {
     pub relay: Option<&'a RelayHost>,
     /// The local rule for the destination.
     pub rule: Option<TlsRule>,
+    /// The MTA-STS policy of the domain, where one is in force.
+    pub sts: Option<&'a Policy>,
     /// Whether the message came with REQUIRETLS (RFC 8689).
     pub require_tls: bool,
 }
@@ -136,6 +153,15 @@ impl Requirement {
         }
     }
 
+    /// The same, where any certificate will do, with another look at that certificate.
+    fn observing(self, demand: Demand) -> Self {
+        match self {
+            Self::Opportunistic(_) => Self::Opportunistic(demand),
+            Self::Encrypted(_) => Self::Encrypted(demand),
+            other => other,
+        }
+    }
+
     /// One word for the decision record.
     pub fn word(&self) -> &'static str {
         match self {
@@ -155,6 +181,13 @@ pub enum Refusal {
     Dns(HostFault),
     /// The message demands REQUIRETLS, and nothing proves who this host is (RFC 8689 4.2.1).
     RequireTls,
+    /// The domain's MTA-STS policy does not allow this host (RFC 8461 4.1, 5).
+    Sts {
+        /// The host.
+        host: String,
+        /// The domain.
+        domain: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -163,6 +196,11 @@ impl fmt::Display for Refusal {
             Self::Dns(fault) => fault.fmt(f),
             Self::RequireTls => f.write_str(
                 "the message demands REQUIRETLS, and nothing in DNS proves the identity of this host",
+            ),
+            Self::Sts { host, domain } => write!(
+                f,
+                "the MTA-STS policy of {domain} (mode enforce) does not list {host}; either the policy is not up to date or \
+                 somebody changed the MX records"
             ),
         }
     }
@@ -186,18 +224,19 @@ pub fn require(facts: Facts<'_>) -> Result<(Requirement, String), Refusal> {
         }
         HostPolicy::EncryptOnly { base_domain, .. } => {
             let sni = mta_dane::reference::text(base_domain);
-            let (requirement, why) = without_dane(facts, &sni);
+            let (requirement, why) = without_dane(facts, &sni)?;
             match requirement {
                 Requirement::Authenticated(_) => (requirement, why),
                 // Whatever else is configured: secure TLSA records forbid plaintext (RFC 7672 2.2).
-                _ => {
+                other => {
                     let why = "there are secure TLSA records, none of them usable";
-                    (Requirement::Encrypted(Demand::Any { sni }), why.to_owned())
+                    let demand = other.demand().cloned().unwrap_or(Demand::Any { sni });
+                    (Requirement::Encrypted(demand), why.to_owned())
                 }
             }
         }
         HostPolicy::NotApplicable(no_dane) => {
-            let (requirement, why) = without_dane(facts, facts.host);
+            let (requirement, why) = without_dane(facts, facts.host)?;
             (requirement, if why.is_empty() { no_dane.to_string() } else { format!("{why}; {no_dane}") })
         }
     };
@@ -208,7 +247,52 @@ pub fn require(facts: Facts<'_>) -> Result<(Requirement, String), Refusal> {
 }
 
 /// What is required where no usable TLSA record decides.
-fn without_dane(facts: Facts<'_>, sni: &str) -> (Requirement, String) {
+fn without_dane(facts: Facts<'_>, sni: &str) -> Result<(Requirement, String), Refusal> {
+    match sts_demand(facts) {
+        StsDemand::Verified => {
+            let demand = Demand::WebPki { name: facts.host.to_owned() };
+            let why = format!("MTA-STS policy of {}, which lists the host", facts.next_hop);
+            Ok((Requirement::Authenticated(demand), why))
+        }
+        StsDemand::Forbidden => {
+            Err(Refusal::Sts { host: facts.host.to_owned(), domain: facts.next_hop.to_owned() })
+        }
+        StsDemand::Observed => {
+            let (requirement, why) = local(facts, sni);
+            let observed = Demand::Observed { sni: sni.to_owned(), name: facts.host.to_owned() };
+            Ok((requirement.observing(observed), why))
+        }
+        StsDemand::Nothing => Ok(local(facts, sni)),
+    }
+}
+
+/// What the domain's MTA-STS policy demands of a host (RFC 8461 4, 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StsDemand {
+    /// TLS with a certificate that the system's roots vouch for, for the host's name.
+    Verified,
+    /// The host is not to be used.
+    Forbidden,
+    /// Nothing, but whether the certificate would do is counted.
+    Observed,
+    /// Nothing.
+    Nothing,
+}
+
+fn sts_demand(facts: Facts<'_>) -> StsDemand {
+    let Some(policy) = facts.sts.filter(|_| sts_counts(facts.relay, facts.rule)) else {
+        return StsDemand::Nothing;
+    };
+    match policy.mode {
+        Mode::Enforce if policy.allows(facts.host) => StsDemand::Verified,
+        Mode::Enforce => StsDemand::Forbidden,
+        Mode::Testing => StsDemand::Observed,
+        Mode::None => StsDemand::Nothing,
+    }
+}
+
+/// What the local settings require where neither DANE nor MTA-STS decides.
+fn local(facts: Facts<'_>, sni: &str) -> (Requirement, String) {
     let any = || Demand::Any { sni: sni.to_owned() };
     if let Some(relay) = facts.relay {
         let verified = Requirement::Authenticated(Demand::WebPki { name: relay.host.clone() });
@@ -235,13 +319,17 @@ fn without_dane(facts: Facts<'_>, sni: &str) -> (Requirement, String) {
         Some(TlsRule::Encrypt | TlsRule::DaneMandatory) => {
             (Requirement::Encrypted(any()), "local rule".to_owned())
         }
-        Some(TlsRule::DaneOff) | None => (Requirement::Opportunistic(any()), String::new()),
+        Some(TlsRule::DaneOff | TlsRule::StsOff | TlsRule::DaneAndStsOff) | None => {
+            (Requirement::Opportunistic(any()), String::new())
+        }
     }
 }
 
-/// RFC 8689 4.2.1: the host must be named by a secure MX and prove its identity. A relay host is named by us.
+/// RFC 8689 4.2.1: the host must be named by a secure MX or by the domain's MTA-STS policy, and prove its identity. A relay
+/// host is named by us.
 fn satisfies_require_tls(requirement: &Requirement, facts: Facts<'_>) -> bool {
-    matches!(requirement, Requirement::Authenticated(_)) && facts.mx_status == Status::Secure
+    let named = facts.mx_status == Status::Secure || sts_demand(facts) == StsDemand::Verified;
+    matches!(requirement, Requirement::Authenticated(_)) && named
 }
 
 #[cfg(test)]
@@ -300,6 +388,7 @@ mod tests {
             next_hop: "example",
             relay,
             rule,
+            sts: None,
             require_tls: false,
         };
         require(facts).map_or("refused", |(requirement, _)| requirement.word())
@@ -354,10 +443,135 @@ mod tests {
                 next_hop: "example",
                 relay: None,
                 rule: None,
+                sts: None,
                 require_tls: true,
             };
             assert_eq!(require(facts).is_ok(), allowed, "{dane:?}");
         }
+        let listed = policy("enforce", "mx.example");
+        for (dane, sts, allowed) in [
+            (none(), &listed, true),
+            (unusable(), &listed, true),
+            (none(), &policy("enforce", "other.example"), false),
+            (none(), &policy("testing", "mx.example"), false),
+            // The host is proved by DANE, and named by a policy that nobody can forge.
+            (authenticate(true), &listed, true),
+        ] {
+            let facts = Facts { require_tls: true, mx_status: Status::Insecure, ..facts(&dane, Some(sts)) };
+            assert_eq!(require(facts).is_ok(), allowed, "{dane:?} {sts:?}");
+        }
+    }
+
+    fn policy(mode: &str, mx: &str) -> Policy {
+        let file = format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 86400\n");
+        Policy::parse(file.as_bytes()).unwrap()
+    }
+
+    fn facts<'a>(dane: &'a HostPolicy, sts: Option<&'a Policy>) -> Facts<'a> {
+        Facts {
+            host: "mx.example",
+            dane,
+            mx_status: Status::Secure,
+            next_hop: "example",
+            relay: None,
+            rule: None,
+            sts,
+            require_tls: false,
+        }
+    }
+
+    /// E10, L1, L2, L3 (RFC 8461 2): DANE, MTA-STS and the local rules, the whole table.
+    #[test]
+    fn dane_decides_where_it_can_and_mta_sts_elsewhere() {
+        use TlsRule::{DaneAndStsOff, DaneMandatory, DaneOff, Encrypt, StsOff, Verify};
+        let rules = [
+            None,
+            Some(DaneOff),
+            Some(StsOff),
+            Some(DaneAndStsOff),
+            Some(Encrypt),
+            Some(Verify),
+            Some(DaneMandatory),
+        ];
+        let listed = policy("enforce", "mx.example");
+        let unlisted = policy("enforce", "mx.elsewhere.example");
+        let testing = policy("testing", "mx.elsewhere.example");
+        let off = policy("none", "mx.elsewhere.example");
+        let usual = [
+            "opportunistic",
+            "opportunistic",
+            "opportunistic",
+            "opportunistic",
+            "encrypt",
+            "verify",
+            "encrypt",
+        ];
+        let encrypted = ["encrypt", "encrypt", "encrypt", "encrypt", "encrypt", "verify", "encrypt"];
+        let verified = ["verify", "verify", "opportunistic", "opportunistic", "verify", "verify", "encrypt"];
+        let forbidden =
+            ["refused", "refused", "opportunistic", "opportunistic", "refused", "refused", "encrypt"];
+        for (dane, sts, expected) in [
+            // With usable TLSA records DANE alone decides, whatever the policy lists (L2).
+            (authenticate(false), &listed, ["dane"; 7]),
+            (authenticate(false), &unlisted, ["dane"; 7]),
+            (authenticate(true), &unlisted, ["dane"; 7]),
+            // An error of DANE is not repaired by a policy (L1).
+            (error(), &listed, ["refused"; 7]),
+            (none(), &listed, verified),
+            (none(), &unlisted, forbidden),
+            (none(), &testing, usual),
+            (none(), &off, usual),
+            // E10: the records forbid plaintext, the policy proves the host.
+            (unusable(), &listed, ["verify", "verify", "encrypt", "encrypt", "verify", "verify", "encrypt"]),
+            (
+                unusable(),
+                &unlisted,
+                ["refused", "refused", "encrypt", "encrypt", "refused", "refused", "encrypt"],
+            ),
+            (unusable(), &testing, encrypted),
+            (unusable(), &off, encrypted),
+        ] {
+            let words = rules.map(|rule| {
+                let facts = Facts { rule, ..facts(&dane, Some(sts)) };
+                require(facts).map_or("refused", |(requirement, _)| requirement.word())
+            });
+            assert_eq!(words, expected, "{dane:?} {sts:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_demands_the_name_of_the_host_and_testing_only_looks() {
+        let listed = policy("enforce", "mx.example");
+        let (dane, insecure) = (none(), Status::Insecure);
+        let facts_now =
+            Facts { mx_status: insecure, rule: Some(TlsRule::Verify), ..facts(&dane, Some(&listed)) };
+        let (requirement, why) = require(facts_now).unwrap();
+        assert_eq!(requirement.demand(), Some(&Demand::WebPki { name: "mx.example".into() }));
+        assert!(why.contains("MTA-STS policy of example"), "{why}");
+        let testing = policy("testing", "mx.example");
+        let observed = Demand::Observed { sni: "mx.example".into(), name: "mx.example".into() };
+        let (requirement, _) = require(facts(&dane, Some(&testing))).unwrap();
+        assert_eq!(requirement, Requirement::Opportunistic(observed));
+        let base = HostPolicy::EncryptOnly { base_domain: name("base.example."), unusable: Vec::new() };
+        let (requirement, _) = require(facts(&base, Some(&testing))).unwrap();
+        let observed = Demand::Observed { sni: "base.example".into(), name: "mx.example".into() };
+        assert_eq!(requirement, Requirement::Encrypted(observed));
+    }
+
+    #[test]
+    fn a_policy_says_nothing_about_a_relay_host() {
+        let unlisted = policy("enforce", "other.example");
+        let relay = relay(RelayTls::Opportunistic, false);
+        let dane = none();
+        let facts = Facts { relay: Some(&relay), ..facts(&dane, Some(&unlisted)) };
+        assert_eq!(require(facts).map(|(requirement, _)| requirement.word()), Ok("opportunistic"));
+    }
+
+    #[test]
+    fn a_host_that_a_policy_does_not_list_is_refused_in_words() {
+        let (dane, unlisted) = (none(), policy("enforce", "other.example"));
+        let refusal = require(facts(&dane, Some(&unlisted))).unwrap_err().to_string();
+        assert!(refusal.contains("MTA-STS policy of example") && refusal.contains("mx.example"), "{refusal}");
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
+use mta_dane::failure::ResultType;
 use mta_dane::policy::Authenticate;
 use mta_dane::verifier::{DaneVerifier, UnauthenticatedVerifier, client_config};
 use mta_dane::verify::{self, SeenCertificate, Verdict};
@@ -18,6 +20,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use smol::net::TcpStream;
 
@@ -39,12 +42,19 @@ pub enum Demand {
         /// The name to send in SNI.
         sni: String,
     },
+    /// Any certificate will do; whether the system's roots vouch for it is noted (`Seen::webpki`).
+    Observed {
+        /// The name to send in SNI.
+        sni: String,
+        /// The name it should have, in A-labels.
+        name: String,
+    },
 }
 
 impl Demand {
     /// Whether a handshake under this demand proves who the server is.
     pub fn authenticates(&self) -> bool {
-        !matches!(self, Self::Any { .. })
+        matches!(self, Self::Dane(_) | Self::WebPki { .. })
     }
 }
 
@@ -63,6 +73,41 @@ pub struct Seen {
     pub authenticated_by: Option<String>,
     /// Which DNS records did not match, where that was the cause.
     pub mismatch: Option<mta_dane::failure::Mismatch>,
+    /// What the system's roots say of the certificate, where they were asked.
+    pub webpki: Option<Result<(), WebPkiFault>>,
+}
+
+/// Why the system's roots do not vouch for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebPkiFault {
+    /// Its kind, for reports (RFC 8460 4.3).
+    pub result_type: ResultType,
+    /// In words.
+    pub reason: String,
+}
+
+impl WebPkiFault {
+    fn new(error: &rustls::Error) -> Self {
+        use rustls::CertificateError as E;
+
+        let result_type = match error {
+            rustls::Error::InvalidCertificate(why) => match why {
+                E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. } => {
+                    ResultType::CertificateExpired
+                }
+                E::NotValidForName | E::NotValidForNameContext { .. } => ResultType::CertificateHostMismatch,
+                E::UnknownIssuer | E::Revoked | E::BadSignature => ResultType::CertificateNotTrusted,
+                E::InvalidPurpose | E::InvalidPurposeContext { .. } => ResultType::CertificateNotTrusted,
+                _ => ResultType::ValidationFailure,
+            },
+            _ => ResultType::ValidationFailure,
+        };
+        let reason = match error {
+            rustls::Error::InvalidCertificate(why) => why.to_string(),
+            other => other.to_string(),
+        };
+        Self { result_type, reason }
+    }
 }
 
 /// Why a handshake failed.
@@ -96,8 +141,10 @@ impl fmt::Display for HandshakeError {
 #[derive(Clone)]
 pub struct Client {
     provider: Arc<CryptoProvider>,
-    /// The system's roots, read when they are first needed: most mail servers never need them.
+    /// The roots, read when they are first needed: most mail servers never need them.
     roots: Arc<Mutex<Option<Arc<RootCertStore>>>>,
+    /// Where they are read from in place of the system's.
+    ca_file: Option<PathBuf>,
 }
 
 impl fmt::Debug for Client {
@@ -108,11 +155,20 @@ impl fmt::Debug for Client {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { provider: Arc::new(rustls::crypto::ring::default_provider()), roots: Arc::default() }
+        Self {
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            roots: Arc::default(),
+            ca_file: None,
+        }
     }
 }
 
 impl Client {
+    /// A client that trusts the roots of this file (PEM) in place of the system's.
+    pub fn with_ca_file(ca_file: Option<PathBuf>) -> Self {
+        Self { ca_file, ..Self::default() }
+    }
+
     /// A client that trusts these roots in place of the system's.
     pub fn with_roots(roots: RootCertStore) -> Self {
         Self { roots: Arc::new(Mutex::new(Some(Arc::new(roots)))), ..Self::default() }
@@ -169,13 +225,18 @@ impl Client {
                 (Verifier::Dane(DaneVerifier::new(demand, &self.provider)), name)
             }
             Demand::Any { sni } => (Verifier::Any(UnauthenticatedVerifier::new(&self.provider)), sni.clone()),
+            Demand::Observed { sni, name } => {
+                let any = UnauthenticatedVerifier::new(&self.provider);
+                // Nothing is demanded, so nothing fails where the roots or the name cannot be used.
+                let webpki = match ServerName::try_from(name.clone()) {
+                    Ok(name) => self.webpki().await.map(|inner| (inner, name)),
+                    Err(_) => Err(format!("{name} is no server name")),
+                };
+                let verifier = ObservingVerifier { any, webpki, verdict: Mutex::new(None) };
+                (Verifier::Observed(Arc::new(verifier)), sni.clone())
+            }
             Demand::WebPki { name } => {
-                let inner =
-                    WebPkiServerVerifier::builder_with_provider(self.roots().await?, self.provider.clone())
-                        .build()
-                        .map_err(|error| {
-                            format!("no usable certificate authorities on this system: {error}")
-                        })?;
+                let inner = self.webpki().await?;
                 (Verifier::WebPki(Arc::new(WebPkiVerifier { inner, seen: Mutex::new(None) })), name.clone())
             }
         };
@@ -197,16 +258,23 @@ impl Client {
         Ok((config, verifier, server_name, sni))
     }
 
+    /// The stock verifier over the roots.
+    async fn webpki(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
+        WebPkiServerVerifier::builder_with_provider(self.roots().await?, self.provider.clone())
+            .build()
+            .map_err(|error| format!("no usable certificate authorities on this system: {error}"))
+    }
+
     async fn roots(&self) -> Result<Arc<RootCertStore>, String> {
         if let Some(roots) = self.roots.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             return Ok(roots);
         }
-        let loaded = smol::unblock(rustls_native_certs::load_native_certs).await;
+        let ca_file = self.ca_file.clone();
+        let (certificates, errors) = smol::unblock(move || load_roots(ca_file.as_deref())).await;
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(loaded.certs);
+        roots.add_parsable_certificates(certificates);
         if roots.is_empty() {
-            let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
-            return Err(format!("no certificate authorities on this system: {}", errors.join("; ")));
+            return Err(format!("no certificate authorities on this system: {errors}"));
         }
         let roots = Arc::new(roots);
         *self.roots.lock().unwrap_or_else(PoisonError::into_inner) = Some(roots.clone());
@@ -214,10 +282,25 @@ impl Client {
     }
 }
 
+/// The certificates of the roots, and what went wrong with some.
+fn load_roots(ca_file: Option<&Path>) -> (Vec<CertificateDer<'static>>, String) {
+    let Some(path) = ca_file else {
+        let loaded = rustls_native_certs::load_native_certs();
+        let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
+        return (loaded.certs, errors.join("; "));
+    };
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) => (certificates, format!("{} holds none", path.display())),
+        Err(error) => (Vec::new(), format!("{}: {error}", path.display())),
+    }
+}
+
 /// The verifier of one connection.
 enum Verifier {
     Dane(Arc<DaneVerifier>),
     Any(Arc<UnauthenticatedVerifier>),
+    Observed(Arc<ObservingVerifier>),
     WebPki(Arc<WebPkiVerifier>),
 }
 
@@ -226,6 +309,7 @@ impl Verifier {
         match self {
             Self::Dane(verifier) => verifier.clone(),
             Self::Any(verifier) => verifier.clone(),
+            Self::Observed(verifier) => verifier.clone(),
             Self::WebPki(verifier) => verifier.clone(),
         }
     }
@@ -242,14 +326,20 @@ impl Verifier {
                 seen.chain = judgement.seen;
             }
             Self::Any(verifier) => seen.chain = verifier.seen().unwrap_or_default(),
+            Self::Observed(verifier) => {
+                seen.chain = verifier.any.seen().unwrap_or_default();
+                seen.webpki.clone_from(&verifier.verdict.lock().unwrap_or_else(PoisonError::into_inner));
+            }
             Self::WebPki(verifier) => {
-                let Some((chain, trusted)) =
+                let Some((chain, verdict)) =
                     verifier.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
                 else {
                     return;
                 };
                 seen.chain = chain;
-                seen.authenticated_by = trusted.then(|| "the system's certificate authorities".to_owned());
+                seen.authenticated_by =
+                    verdict.is_ok().then(|| "the system's certificate authorities".to_owned());
+                seen.webpki = Some(verdict);
             }
         }
     }
@@ -259,8 +349,9 @@ impl Verifier {
 #[derive(Debug)]
 struct WebPkiVerifier {
     inner: Arc<WebPkiServerVerifier>,
-    /// The chain, and whether it was accepted.
-    seen: Mutex<Option<(Vec<SeenCertificate>, bool)>>,
+    /// The chain, and the verdict on it.
+    #[allow(clippy::type_complexity)]
+    seen: Mutex<Option<(Vec<SeenCertificate>, Result<(), WebPkiFault>)>>,
 }
 
 impl ServerCertVerifier for WebPkiVerifier {
@@ -280,7 +371,7 @@ impl ServerCertVerifier for WebPkiVerifier {
             .map(|der| CertificateDer::from(der.as_ref()))
             .collect();
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((verify::seen(&chain), verdict.is_ok()));
+            Some((verify::seen(&chain), noted(&verdict)));
         verdict
     }
 
@@ -305,6 +396,61 @@ impl ServerCertVerifier for WebPkiVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
+}
+
+/// Accepts any certificate, and notes what the stock verifier says of it.
+#[derive(Debug)]
+struct ObservingVerifier {
+    any: Arc<UnauthenticatedVerifier>,
+    /// The stock verifier and the name, or why it cannot be asked.
+    webpki: Result<(Arc<WebPkiServerVerifier>, ServerName<'static>), String>,
+    verdict: Mutex<Option<Result<(), WebPkiFault>>>,
+}
+
+impl ServerCertVerifier for ObservingVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict = match &self.webpki {
+            Ok((webpki, name)) => {
+                noted(&webpki.verify_server_cert(end_entity, intermediates, name, ocsp_response, now))
+            }
+            Err(why) => Err(WebPkiFault { result_type: ResultType::ValidationFailure, reason: why.clone() }),
+        };
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
+        self.any.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any.supported_verify_schemes()
+    }
+}
+
+fn noted(verdict: &Result<ServerCertVerified, rustls::Error>) -> Result<(), WebPkiFault> {
+    verdict.as_ref().map(|_| ()).map_err(WebPkiFault::new)
 }
 
 fn handshake_error(error: &io::Error, seen: &Seen) -> HandshakeError {

@@ -87,18 +87,25 @@ fn rules() -> Vec<OptionSpec> {
              and reason, and ends by itself.",
         ),
         option(
+            "destination.*.sts",
+            "true",
+            "false",
+            |c, n| &mut destination(c, n).sts,
+            "Whether an MTA-STS policy of the domain is applied. False needs until and reason, and ends by itself.",
+        ),
+        option(
             "destination.*.until",
             "\"\"",
             "\"2027-01-31\"",
             |c, n| &mut destination(c, n).until,
-            "The last day on which dane = \"off\" holds.",
+            "The last day on which dane = \"off\" or sts = false holds.",
         ),
         option(
             "destination.*.reason",
             "\"\"",
             "\"their TLSA is stale, ticket 4711\"",
             |c, n| &mut destination(c, n).reason,
-            "Why DANE is off. It is logged with each delivery that it concerns.",
+            "Why DANE or MTA-STS is off. It is logged with each delivery that it concerns.",
         ),
     ]
 }

@@ -4,6 +4,7 @@ mod destination;
 mod outbound;
 mod site;
 mod smtp;
+mod sts;
 
 use super::table::OptionSpec;
 
@@ -27,6 +28,12 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("dns", "How names are looked up and validated. DANE stands and falls with it."),
     ("outbound", "Mail going out to the MX hosts of other domains."),
     (
+        "sts",
+        "MTA-STS (RFC 8461): domains without DANE can say by HTTPS which hosts their mail goes to, and that these \
+         have verified TLS.",
+    ),
+    ("report", "What is counted for the operators of other domains."),
+    (
         "relay",
         "A relay host for everything that no destination rule routes elsewhere. Its certificate is always \
          verified: by DANE where secure TLSA records exist, else by the system's certificate authorities.",
@@ -45,6 +52,7 @@ pub(super) fn all() -> Vec<OptionSpec> {
     let mut rows = site::rows();
     rows.extend(smtp::rows());
     rows.extend(outbound::rows());
+    rows.extend(sts::rows());
     rows.extend(destination::rows());
     rows
 }

@@ -153,6 +153,14 @@ fn addresses() -> Vec<OptionSpec> {
              with mail hosts of their own. Relay hosts and next hops that are configured may always have \
              one.",
         ),
+        option(
+            "outbound.ca_file",
+            "\"\"",
+            "\"/etc/mta/ca.pem\"",
+            |c, _| &mut c.outbound.ca_file,
+            "Certificate authorities (PEM) that vouch for relay hosts, for hosts under an MTA-STS policy and for \
+             policy hosts, in place of the system's.",
+        ),
     ]
 }
 

@@ -25,6 +25,7 @@ use crate::account::{Accounts, Recipient};
 use crate::config::Config;
 use crate::routing::Route;
 use crate::routing::table::RoutingTable;
+use crate::sts::Sts;
 use crate::tls::client::Client;
 
 /// How a rule came out.
@@ -178,8 +179,10 @@ pub async fn explain(
 ) -> Result<Explanation, String> {
     let (accounts, routing) = (config.accounts(), config.routing_table());
     let site = Site { accounts: &accounts, routing: &routing, lifetime: config.queue.lifetime };
-    let context =
-        Context { resolver, options: Arc::new(config.outbound_options()), tls: Arc::new(Client::default()) };
+    let tls = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
+    // Without what the daemon knows: a policy is fetched as by somebody who never sent there.
+    let sts = Some(Sts::new(Arc::clone(&resolver), Arc::clone(&tls), None));
+    let context = Context { resolver, options: Arc::new(config.outbound_options()), tls, sts };
     answer(&site, context, question).await
 }
 

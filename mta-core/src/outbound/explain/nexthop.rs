@@ -1,7 +1,7 @@
 //! The rules about the destination as a whole: where its mail goes, which rules of this server concern it, its MX records.
 
 use super::super::Outcome;
-use super::super::decision::{Decision, MxRecord};
+use super::super::decision::{Decision, MxRecord, StsRecord};
 use super::super::tls_policy::{DestinationRule, TlsRule};
 use super::{Mark, Rule, rule};
 use crate::control::rfc3339;
@@ -20,7 +20,26 @@ pub(super) fn rules(
         (Some(mx), None) => rules.extend(mx_rules(mx)),
         (None, None) => {}
     }
+    rules.extend(decision.sts.as_ref().map(sts_rule));
     rules
+}
+
+/// The domain's MTA-STS policy, where a host that DANE does not prove made us look for it.
+fn sts_rule(sts: &StsRecord) -> Rule {
+    let hosts = sts.mx.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let (mark, source, text) = match (sts.mode.as_str(), &sts.fault) {
+        ("enforce", _) => {
+            (Mark::Ok, "RFC 8461 5", format!("policy with mode enforce: verified TLS, and only to {hosts}"))
+        }
+        ("testing", _) => {
+            let text =
+                format!("policy with mode testing lists {hosts}: failures are counted and stop nothing");
+            (Mark::NotApplicable, "RFC 8461 5", text)
+        }
+        ("", Some(fault)) => (Mark::Warn, "RFC 8461 3.3", format!("no policy: {fault}")),
+        _ => (Mark::NotApplicable, "RFC 8461 5", "policy with mode none: the domain has none".to_owned()),
+    };
+    rule("mta-sts", source, mark, text)
 }
 
 fn routing(decision: &Decision) -> Rule {
@@ -67,6 +86,12 @@ fn local_rule(local: Option<&DestinationRule>) -> Rule {
         ),
         TlsRule::DaneMandatory => {
             (Mark::Ok, "DANE is mandatory: without a match with a TLSA record nothing is sent", "RFC 7672 6")
+        }
+        TlsRule::StsOff => {
+            (Mark::Warn, "MTA-STS is switched off: no policy of the domain is looked at", "RFC 8461 5")
+        }
+        TlsRule::DaneAndStsOff => {
+            (Mark::Warn, "DANE and MTA-STS are switched off: nobody's identity is checked", "RFC 7672 9.1")
         }
         TlsRule::Encrypt => (Mark::Ok, "TLS is required", ""),
         TlsRule::Verify => (Mark::Ok, "verified TLS is required", ""),

@@ -561,6 +561,7 @@ impl Lab {
             resolver: Arc::new(self.resolver.clone()),
             options: Arc::new(self.options.clone()),
             tls: Arc::new(self.client.clone()),
+            sts: None,
         }
     }
 }

@@ -1,0 +1,67 @@
+//! MTA-STS, and reports to other domains.
+
+use std::time::Duration;
+
+use crate::config::table::{OptionSpec, bounded, option};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The rows of this file.
+pub(super) fn rows() -> Vec<OptionSpec> {
+    vec![
+        option(
+            "sts.enabled",
+            "true",
+            "false",
+            |c, _| &mut c.sts.enabled,
+            "Whether policies of recipient domains are looked for and applied. DANE comes first for each host; \
+             a policy counts where DANE leaves the host unproven, and never makes up for a failure of DANE.",
+        ),
+        bounded(
+            "sts.fetch_timeout",
+            "\"30s\"",
+            (SECOND, MINUTE * 5),
+            |c, _| &mut c.sts.fetch_timeout,
+            "How long fetching a policy over HTTPS may take in all. The first message to a domain waits for it.",
+        ),
+        bounded(
+            "sts.refresh",
+            "\"1d\"",
+            (SECOND, DAY * 31),
+            |c, _| &mut c.sts.refresh,
+            "How long a policy is used before it is fetched anew; at most half of its max_age. A policy that \
+             cannot be fetched anew stays in force until its max_age is over.",
+        ),
+        bounded(
+            "sts.retry",
+            "\"5m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.sts.retry,
+            "How long a failure to fetch a policy is remembered before the domain is asked again.",
+        ),
+        bounded(
+            "sts.max_policies",
+            "2000",
+            (1, 1_000_000),
+            |c, _| &mut c.sts.max_policies,
+            "Policies kept. Beyond it those that are over go first, then those that were used longest ago.",
+        ),
+        bounded(
+            "sts.port",
+            "443",
+            (1, u16::MAX),
+            |c, _| &mut c.sts.port,
+            "The port of policy hosts; other than 443 only in laboratories.",
+        ),
+        bounded(
+            "report.tls_days",
+            "30",
+            (0, 400),
+            |c, _| &mut c.report.tls_days,
+            "Days (UTC) for which TLS sessions with other servers are counted, today included, for `mta-cli \
+             report tls` (RFC 8460). 0 counts none.",
+        ),
+    ]
+}
