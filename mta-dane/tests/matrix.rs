@@ -24,9 +24,9 @@ const SECTIONS: [(char, u32); 13] = [
 ];
 
 /// Rows that no test proves yet. A row leaves this list with its test; nothing is added.
-const OPEN: [&str; 22] = [
-    "E10", "F9", "J8", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "L12", "M1", "M2",
-    "M3", "M4", "M5", "M6", "M7",
+const OPEN: [&str; 21] = [
+    "E10", "J8", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "L12", "M1", "M2", "M3",
+    "M4", "M5", "M6", "M7",
 ];
 
 /// A test of the workspace: the words of its name and documentation in upper case.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -166,6 +166,8 @@ pub struct Seen {
 
 struct Shared {
     behaviour: Mutex<Behaviour>,
+    /// How often the behaviour of open sessions was changed.
+    changes: AtomicUsize,
     seen: Mutex<Seen>,
     changed: Condvar,
     stopped: AtomicBool,
@@ -196,6 +198,7 @@ impl MxHost {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
+            changes: AtomicUsize::new(0),
             seen: Mutex::new(Seen::default()),
             changed: Condvar::new(),
             stopped: AtomicBool::new(false),
@@ -213,6 +216,12 @@ impl MxHost {
     /// Behaves differently in the sessions to come.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         *self.shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
+
+    /// Behaves differently from the next command on, in the sessions that are open too.
+    pub fn change_open_sessions(&self, behaviour: Behaviour) {
+        self.set_behaviour(behaviour);
+        self.shared.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// What it has seen so far.
@@ -303,6 +312,8 @@ impl Write for Stream {
 struct Session {
     stream: BufReader<Stream>,
     behaviour: Behaviour,
+    /// The changes that the behaviour holds.
+    changes: usize,
     shared: Arc<Shared>,
     helo: String,
     tls: Option<TlsSeen>,
@@ -334,6 +345,7 @@ impl Session {
         Ok(Self {
             stream: BufReader::new(Stream::Plain(stream)),
             behaviour,
+            changes: shared.changes.load(Ordering::SeqCst),
             shared,
             helo: String::new(),
             tls: None,
@@ -348,6 +360,7 @@ impl Session {
             return Ok(());
         }
         while let Some(line) = self.line()? {
+            self.hear_of_changes();
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             let argument = line.get(verb.len()..).unwrap_or_default().trim();
             let next = match verb.as_str() {
@@ -379,6 +392,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Takes over a behaviour that was set for open sessions too.
+    fn hear_of_changes(&mut self) {
+        let changes = self.shared.changes.load(Ordering::SeqCst);
+        if changes > self.changes {
+            self.changes = changes;
+            self.behaviour = self.shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
     }
 
     fn ehlo(&mut self, verb: &str, argument: &str) -> io::Result<Next> {

@@ -145,6 +145,14 @@ impl Config {
                 retry: self.sts.retry,
                 max_policies: size(self.sts.max_policies),
             },
+            attempt_timeout: out.attempt_timeout,
+            reuse: outbound::Reuse {
+                messages: out.max_messages_per_session,
+                idle: out.idle_timeout,
+                age: out.session_lifetime,
+                sessions: size(out.max_idle_sessions),
+                sessions_per_host: size(out.max_idle_sessions_per_host),
+            },
             destinations: self.destinations.iter().filter_map(|(name, rule)| tls_rule(name, rule)).collect(),
             ..outbound::Options::default()
         };
@@ -158,6 +166,7 @@ impl Config {
         smtp.data_end = out.end_of_data_timeout;
         smtp.total_wait = out.session_timeout;
         smtp.reply_bytes = bytes(out.max_reply.0);
+        smtp.min_bytes_per_second = out.min_rate.0;
         options
     }
 

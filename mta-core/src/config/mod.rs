@@ -209,6 +209,20 @@ pub struct Outbound {
     pub max_transactions: u32,
     /// Largest reply taken from a server, in bytes, over all its lines.
     pub max_reply: Size,
+    /// Messages over one session to a server.
+    pub max_messages_per_session: u32,
+    /// How long a session rests between two messages.
+    pub idle_timeout: Duration,
+    /// How old a session may be when it takes a message.
+    pub session_lifetime: Duration,
+    /// Sessions at rest in all.
+    pub max_idle_sessions: u32,
+    /// Sessions at rest with one host at one address.
+    pub max_idle_sessions_per_host: u32,
+    /// How long one attempt may take.
+    pub attempt_timeout: Duration,
+    /// Octets a second that content must leave at, on the whole.
+    pub min_rate: Size,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long to wait for the greeting.

@@ -75,6 +75,7 @@ pub(super) fn run(
         notify(&[sd_notify::NotifyState::Stopping]);
         ::log::info!("{}", Line::new("stopping"));
         stopper.fire();
+        parts.shared.pool.close();
         let (dns, sts, scheduler, inbound, control) = tasks;
         inbound.await;
         scheduler.await;
@@ -159,6 +160,8 @@ struct Shared {
     dns: dns::Service,
     tls_client: Arc<Client>,
     sts: Arc<Sts>,
+    /// Sessions to other servers that rest between two messages.
+    pool: outbound::Pool,
     path: Option<PathBuf>,
     listen: Vec<String>,
     started_at: SystemTime,
@@ -200,6 +203,7 @@ impl Shared {
             dns,
             tls_client: sts.tls_client(),
             sts,
+            pool: outbound::Pool::default(),
             path,
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             started_at: SystemTime::now(),
@@ -228,6 +232,8 @@ impl Shared {
 
     fn apply(&self, config: &Config, tls: &Tls) {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, tls);
+        // Nothing rides on what another configuration allowed.
+        self.pool.clear();
     }
 
     fn inbound_settings(&self, config: &Config, tls: &Tls) -> Arc<inbound::Settings> {
@@ -280,6 +286,7 @@ impl Deliver for Deliverer {
             options: Arc::clone(&live.applied.outbound),
             tls: Arc::clone(&self.0.tls_client),
             sts: Some(Arc::clone(&self.0.sts)),
+            pool: self.0.pool.clone(),
         };
         Box::pin(async move { outbound::attempt(&context, &job).await })
     }

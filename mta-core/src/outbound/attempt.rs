@@ -18,7 +18,7 @@ use mta_smtp::reply::EnhancedStatus;
 
 use super::outcome::{self, Outcome, Reach};
 use super::tls_policy::{self, DestinationRule};
-use super::{Decision, Options, RecipientOutcome, discover, parts, record, triage};
+use super::{Decision, Options, Pool, RecipientOutcome, discover, parts, record, triage};
 use crate::dns::Resolver;
 use crate::routing::{RelayHost, Route};
 use crate::sts::{Finding, Sts};
@@ -77,6 +77,8 @@ pub struct Context {
     pub tls: Arc<Client>,
     /// MTA-STS policies; `None` where they are not to be looked for.
     pub sts: Option<Arc<Sts>>,
+    /// Sessions that other attempts have left open.
+    pub pool: Pool,
 }
 
 /// What an attempt led to.
@@ -141,6 +143,8 @@ pub(super) struct Run<'a> {
     slots: Vec<Slot>,
     /// How many connections came as far as MAIL.
     pub(super) transactions: usize,
+    /// Recipients that a session at this host had no room for.
+    put_off: Vec<usize>,
     started: Instant,
 }
 
@@ -156,6 +160,8 @@ struct Slot {
 /// What to do after a host or address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
+    /// Try the same address on a new connection: the session could carry no more, and there is more.
+    SameAddress,
     /// Try the host's next address.
     NextAddress,
     /// Try the next host.
@@ -170,7 +176,7 @@ impl<'a> Run<'a> {
         let destination = parts::rule_name(&job.destination);
         let rule = tls_policy::nearest(&context.options.destinations, &destination, now);
         let decision = Decision {
-            started_at_unix: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            started_at_unix: unix(now),
             route: job.route.to_string(),
             destination,
             rule: rule.map(ToString::to_string),
@@ -186,6 +192,7 @@ impl<'a> Run<'a> {
             sts: None,
             slots,
             transactions: 0,
+            put_off: Vec::new(),
             started: Instant::now(),
         }
     }
@@ -294,10 +301,31 @@ impl<'a> Run<'a> {
         open.map(|(index, _)| index).collect()
     }
 
+    /// So long, but not beyond the end of the attempt.
+    pub(super) fn left(&self, bound: Duration) -> Duration {
+        bound.min(self.ends().saturating_duration_since(Instant::now()))
+    }
+
+    /// Keeps recipients for the next session at the same host.
+    pub(super) fn put_off(&mut self, recipients: Vec<usize>) {
+        self.put_off = recipients;
+    }
+
+    /// Those to name in a session that begins: what another one at the same host was too short for, else all.
+    pub(super) fn not_asked(&mut self) -> Vec<usize> {
+        let put_off = std::mem::take(&mut self.put_off);
+        if put_off.is_empty() { self.open() } else { put_off }
+    }
+
     /// Whether another connection may be begun.
     pub(super) fn may_connect(&self) -> bool {
         let options = &self.context.options;
         self.transactions < options.max_transactions && self.started.elapsed() < options.attempt_timeout
+    }
+
+    /// When the attempt is over.
+    pub(super) fn ends(&self) -> Instant {
+        self.started + self.context.options.attempt_timeout
     }
 
     /// Notes an outcome for one recipient.
@@ -359,6 +387,11 @@ fn of_next_hop(failure: &NextHopFailure) -> Outcome {
     } else {
         Outcome::deferred(Reach::NextHop, status, failure.to_string())
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Whole milliseconds.

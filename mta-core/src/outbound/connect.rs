@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use smol::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -103,6 +104,19 @@ fn is_private(address: IpAddr) -> bool {
 ///
 /// `TimedOut` when it is not open in time, what the system says otherwise.
 pub async fn connect(address: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+    connect_within(address, options, options.connect_timeout).await
+}
+
+/// The same within another time.
+///
+/// # Errors
+///
+/// As for `connect`.
+pub async fn connect_within(
+    address: SocketAddr,
+    options: &Options,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
     let open = async {
         let stream = match source(address, options) {
             None => TcpStream::connect(address).await?,
@@ -113,13 +127,14 @@ pub async fn connect(address: SocketAddr, options: &Options) -> io::Result<TcpSt
         Ok(stream)
     };
     let late = async {
-        smol::Timer::after(options.connect_timeout).await;
+        smol::Timer::after(timeout).await;
         Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))
     };
     futures_lite::future::or(open, late).await
 }
 
-fn source(address: SocketAddr, options: &Options) -> Option<SocketAddr> {
+/// The address a connection to `address` comes from, where one is configured.
+pub fn source(address: SocketAddr, options: &Options) -> Option<SocketAddr> {
     match address {
         SocketAddr::V4(_) => options.source_ipv4.map(|source| (source, 0).into()),
         SocketAddr::V6(_) => options.source_ipv6.map(|source| (source, 0).into()),

@@ -3,25 +3,41 @@
 //! `may_send` is asked once more before the envelope leaves. What it does not: it chooses no host and no address (`host`),
 //! and it classifies nothing itself (see `outcome`).
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use mta_dane::failure::ResultType;
+use mta_smtp::address::Host;
 use mta_smtp::client::{
-    Cause, Decided, Failure, Session, Settings, StartTlsResult, Step, TlsUse, Transaction, TransactionReport,
+    Capabilities, Cause, Decided, Failure, Session, Settings, StartTlsResult, Step, TlsUse, Transaction,
+    TransactionReport,
 };
+use mta_smtp::reply::ReplyClass;
 use mta_smtp::sasl::Credentials;
 use smol::net::TcpStream;
 
-use super::attempt::{Flow, Purpose, Run, millis};
+use super::attempt::{Flow, Purpose, Run, millis, unix};
 use super::connect::{self, Forbidden};
-use super::decision::TryRecord;
+use super::decision::{ReuseRecord, TryRecord};
 use super::host::{Ended, Target};
 use super::outcome::{self, Outcome, Reach};
+use super::pool::{Parked, Terms};
 use super::session::{Connection, Event, Stream};
 use super::tls_policy::Requirement;
 use super::{examine, record, triage};
 use crate::routing::RelayAuth;
 use crate::tls::client::{Demand, HandshakeError, Seen};
+
+/// A session in hand, new or used before.
+struct Open {
+    connection: Connection,
+    /// When its connection was begun.
+    opened: Instant,
+    opened_at_unix: u64,
+    /// Messages it carried before this one.
+    messages: u32,
+    /// It is without TLS because that failed on a connection before. The next message tries TLS again.
+    fallback: bool,
+}
 
 /// The largest secret file read, in octets.
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -39,7 +55,7 @@ impl Run<'_> {
         let reason = match &ended {
             Ended::NoTls(error) => Some(error.to_string()),
             Ended::Mismatch(error) => Some(triage::told(&error.to_string(), self.host_record())),
-            Ended::Flow(_) => None,
+            Ended::Flow(_) | Ended::Gone => None,
         };
         if let Some(reason) = reason {
             // Where TLS was only an offer of ours, the connection without it decides.
@@ -54,15 +70,8 @@ impl Run<'_> {
     }
 
     async fn open_and_use(&mut self, target: &Target<'_>, tls: TlsUse, started: Instant) -> Ended {
-        let credentials = match self.credentials().await {
-            Ok(credentials) => credentials,
-            Err(outcome) => {
-                self.try_record().result.clone_from(&outcome.text);
-                self.settle_open(&outcome);
-                return Ended::Flow(Flow::Stop);
-            }
-        };
-        let tcp = match connect::connect(target.address, &self.context.options).await {
+        let timeout = self.left(self.context.options.connect_timeout);
+        let tcp = match connect::connect_within(target.address, &self.context.options, timeout).await {
             Ok(tcp) => tcp,
             Err(error) => {
                 let reason = format!("no connection: {error}");
@@ -78,6 +87,7 @@ impl Run<'_> {
             self.try_record().result.clone_from(&reason);
             return Ended::Flow(self.own_address(&reason, &target.remote));
         }
+        let fallback = tls != target.tls;
         let (stream, tls) = match tls {
             TlsUse::Implicit { .. } => match self.handshake(tcp, target).await {
                 Ok((stream, verified)) => (stream, TlsUse::Implicit { verified }),
@@ -89,63 +99,172 @@ impl Run<'_> {
         let settings = Settings {
             host_name: options.host_name.clone(),
             tls,
-            credentials,
+            credentials: target.login.clone(),
             eight_bit: options.eight_bit,
             limits: options.smtp,
         };
-        let connection = Connection::new(stream, settings, self.job.content.clone());
-        self.converse(connection, target, started).await
+        let connection = Connection::new(stream, settings, self.job.content.clone(), self.ends());
+        let opened_at_unix = unix(SystemTime::now());
+        let open = Open { connection, opened: started, opened_at_unix, messages: 0, fallback };
+        self.converse(open, target, started).await
+    }
+
+    /// All that the message demands of a connection to the target.
+    pub(super) fn terms(&self, target: &Target<'_>) -> Terms {
+        let options = &self.context.options;
+        let mut requirement = target.requirement.clone();
+        // A set has no order, and servers change it from answer to answer.
+        if let Requirement::Authenticated(Demand::Dane(demand)) = &mut requirement {
+            demand.records.sort_unstable();
+            demand.unusable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        }
+        let reason = self.decision.hosts.last().map(|host| host.requirement_reason.clone());
+        Terms {
+            host: target.remote.host.clone(),
+            address: target.address,
+            source: connect::source(target.address, options).map(|source| source.ip()),
+            host_name: options.host_name.clone(),
+            requirement,
+            reason: reason.unwrap_or_default(),
+            implicit: matches!(target.tls, TlsUse::Implicit { .. }),
+            login: target.login.clone(),
+            require_tls: self.job.parameters.require_tls,
+        }
+    }
+
+    /// The conversation on a session that rested. Where it turns out to be of no use before the server saw any of the
+    /// content, that says nothing about the host, and a new connection decides.
+    pub(super) async fn again(&mut self, parked: Parked, target: &Target<'_>) -> Ended {
+        let started = Instant::now();
+        let Parked { mut connection, opened, opened_at_unix, tls, messages, .. } = parked;
+        let age_seconds = opened.elapsed().as_secs();
+        self.host_record().tries.push(TryRecord {
+            address: target.address.to_string(),
+            reused: Some(ReuseRecord { opened_at_unix, age_seconds, message: messages.saturating_add(1) }),
+            tls,
+            ..TryRecord::default()
+        });
+        connection.renew(self.job.content.clone(), self.ends());
+        let open = Open { connection, opened, opened_at_unix, messages, fallback: false };
+        let ended = self.converse(open, target, started).await;
+        self.try_record().elapsed_ms = millis(started.elapsed());
+        ended
     }
 
     /// The conversation on an open connection.
-    async fn converse(&mut self, mut connection: Connection, target: &Target<'_>, started: Instant) -> Ended {
+    async fn converse(&mut self, mut open: Open, target: &Target<'_>, started: Instant) -> Ended {
         // Each recipient is named once on a connection, in transactions of bounded size.
-        let mut waiting = self.open();
+        let mut waiting = self.not_asked();
         let mut current: Vec<usize> = Vec::new();
         let mut flow = Flow::NextHost;
+        let mut content_with_us = true;
+        let mut is_first = true;
         loop {
-            let event = connection.next().await;
-            self.note(&mut connection, &current, started);
+            let event = open.connection.next().await;
+            self.note(&mut open.connection, &current, started);
             match event {
                 Event::StartTls => {
-                    let Some(tcp) = connection.take_plain() else { return Ended::Flow(Flow::NextAddress) };
+                    let Some(tcp) = open.connection.take_plain() else {
+                        return Ended::Flow(Flow::NextAddress);
+                    };
                     match self.handshake(tcp, target).await {
-                        Ok((Stream::Tls(stream), verified)) => connection.tls_started(stream, verified),
+                        Ok((Stream::Tls(stream), verified)) => open.connection.tls_started(stream, verified),
                         Ok(_) => return Ended::Flow(Flow::NextAddress),
                         Err(ended) => return ended,
                     }
                 }
                 Event::Ready if self.purpose == Purpose::Probe => {
                     examine::READY.clone_into(&mut self.try_record().result);
-                    connection.goodbye().await;
+                    open.connection.goodbye().await;
                     return Ended::Flow(Flow::NextAddress);
                 }
                 Event::Ready => {
-                    let count = waiting.len().min(self.context.options.max_recipients.max(1));
+                    let session = open.connection.session();
+                    let count = self.group(&waiting, session.offer());
                     if count == 0 || flow == Flow::Stop {
-                        connection.quit();
+                        self.part(open, target, content_with_us);
                         return Ended::Flow(flow);
                     }
-                    if !may_send(target.requirement, connection.session()) {
+                    if !session.may_begin() {
+                        return self.not_more(open, waiting);
+                    }
+                    if !may_send(target.requirement, session) {
                         // Cannot be: the session enforces it. Should it ever be, nothing is sent.
                         let reason = "TLS is mandatory and is not there";
                         self.settle_open(&Outcome::deferred(Reach::Host, (7, 5), reason).at(&target.remote));
                         reason.clone_into(&mut self.try_record().result);
                         return Ended::Flow(Flow::NextHost);
                     }
-                    self.transactions += usize::from(current.is_empty());
+                    self.transactions += usize::from(is_first);
                     current = waiting.drain(..count).collect();
-                    connection.begin(self.transaction(&current));
+                    open.connection.begin(self.transaction(&current));
                 }
-                Event::Done(report) => flow = self.settle_transaction(&report, &current, target),
+                Event::Done(report) if is_first && open.messages > 0 && is_gone(&report.decided) => {
+                    return self.gone(open, &report);
+                }
+                Event::Done(report) => {
+                    flow = self.settle_transaction(&report, &current, target);
+                    (is_first, content_with_us) = (false, is_content(&report.decided));
+                }
+                // What comes after the last word about the message is no longer about it.
+                Event::Failed(_) if !is_first && self.open().is_empty() => return Ended::Flow(flow),
                 Event::Failed(failure) => {
-                    let said = self.failed(&failure, &connection, target);
-                    connection.quit();
+                    let said = self.failed(&failure, &open.connection, target);
+                    open.connection.quit();
                     return said;
                 }
                 Event::Closed => return Ended::Flow(flow),
             }
         }
+    }
+
+    /// How many of those who wait go into one transaction: as many as we like and the server takes (RFC 9422 4.2, 4.3).
+    fn group(&self, waiting: &[usize], offer: &Capabilities) -> usize {
+        let limit = |limit: Option<u32>| limit.map_or(usize::MAX, |limit| limit as usize);
+        let count = self.context.options.max_recipients.max(1).min(limit(offer.rcpt_max));
+        let mut domains: Vec<&Host> = Vec::new();
+        let fits = waiting.iter().take(count).take_while(|index| {
+            let recipient = self.job.recipients.get(**index);
+            if let Some(host) = recipient.map(|recipient| recipient.mailbox.host())
+                && !domains.contains(&host)
+            {
+                domains.push(host);
+            }
+            domains.len() <= limit(offer.rcpt_domain_max)
+        });
+        fits.count()
+    }
+
+    /// The server takes no more transactions in this session, and there are more recipients.
+    fn not_more(&mut self, open: Open, waiting: Vec<usize>) -> Ended {
+        self.transactions = self.transactions.saturating_sub(1);
+        self.put_off(waiting);
+        open.connection.quit();
+        Ended::Flow(Flow::SameAddress)
+    }
+
+    /// A session that rested was of no use; a new connection decides. Nothing was noted for any recipient.
+    fn gone(&mut self, open: Open, report: &TransactionReport) -> Ended {
+        self.transactions = self.transactions.saturating_sub(1);
+        let told = record::transaction(report);
+        self.try_record().result =
+            format!("{told}; the session was no longer good, so another one was opened");
+        open.connection.quit();
+        Ended::Gone
+    }
+
+    /// Leaves a session that has done its work to the next message, where it may.
+    fn part(&mut self, mut open: Open, target: &Target<'_>, content_with_us: bool) {
+        let session = open.connection.session();
+        if !content_with_us || open.fallback || session.transactions() == 0 {
+            return open.connection.quit();
+        }
+        open.connection.rest();
+        let Open { connection, opened, opened_at_unix, messages, .. } = open;
+        let (terms, tls) = (self.terms(target), self.try_record().tls.clone());
+        let messages = messages.saturating_add(1);
+        let parked = Parked { connection, terms, opened, opened_at_unix, tls, messages };
+        self.context.pool.park(parked, &self.context.options.reuse);
     }
 
     fn transaction(&self, recipients: &[usize]) -> Transaction {
@@ -214,7 +333,7 @@ impl Run<'_> {
         let Some(demand) = target.requirement.demand() else {
             return Err(Ended::NoTls(HandshakeError::Setup("no TLS is wanted".to_owned())));
         };
-        let timeout = self.context.options.handshake_timeout;
+        let timeout = self.left(self.context.options.handshake_timeout);
         let (result, seen) = self.context.tls.handshake(tcp, demand, timeout).await;
         self.note_tls(demand, &result.as_ref().err().cloned(), &seen);
         if result.is_err() && target.requirement.is_tls_mandatory() {
@@ -254,7 +373,7 @@ impl Run<'_> {
     }
 
     /// The login, its secret read now.
-    async fn credentials(&self) -> Result<Option<Credentials>, Box<Outcome>> {
+    pub(super) async fn credentials(&self) -> Result<Option<Credentials>, Box<Outcome>> {
         let Some(auth) = self.job.relay().and_then(|relay| relay.auth.clone()) else { return Ok(None) };
         if self.purpose == Purpose::Probe {
             return Ok(None);
@@ -265,6 +384,26 @@ impl Run<'_> {
             let why = format!("the relay host's secret file {file}: {error}");
             Box::new(Outcome::deferred(Reach::Site, (3, 5), why))
         })
+    }
+}
+
+/// Whether a session that rested turned out to be of no use, with nothing at stake: the server has seen no content, so no
+/// message can come of it, and it refused nothing for good. 4yz to MAIL is how some say that a session had enough.
+fn is_gone(decided: &Decided) -> bool {
+    match decided {
+        Decided::Broken(Failure { step: Step::Content | Step::EndOfData, .. }) => false,
+        Decided::Broken(Failure { cause, .. }) => *cause != Cause::TimeIsUp,
+        Decided::Refused { step: Step::Mail, reply } => reply.class() == ReplyClass::TransientNegative,
+        _ => false,
+    }
+}
+
+/// Whether a server may be asked again at once: not where it told us to come back later.
+fn is_content(decided: &Decided) -> bool {
+    match decided {
+        Decided::Accepted(_) | Decided::NoRecipients | Decided::NotSent(_) => true,
+        Decided::Refused { reply, .. } => reply.class() == ReplyClass::PermanentNegative,
+        Decided::Broken(_) => false,
     }
 }
 

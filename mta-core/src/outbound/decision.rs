@@ -244,6 +244,9 @@ pub struct TryRecord {
     /// How long the connection took to open, in milliseconds; `None` where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ms: Option<u64>,
+    /// The session was there already: it had carried other messages, and rested. What is said of TLS is from its opening.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused: Option<ReuseRecord>,
     /// What the server called itself in its reply to EHLO.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub greeting: Option<String>,
@@ -265,6 +268,18 @@ pub struct TryRecord {
     pub reason_code: Option<String>,
     /// How long it was used, in milliseconds.
     pub elapsed_ms: u64,
+}
+
+/// A session that was used again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReuseRecord {
+    /// When it was opened and, where that was demanded, the server's identity proved; seconds since 1970.
+    pub opened_at_unix: u64,
+    /// How old it was, in seconds.
+    pub age_seconds: u64,
+    /// Which message on it this one is: 2 is the first that rode.
+    pub message: u32,
 }
 
 /// A TLS session.

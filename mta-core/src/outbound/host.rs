@@ -13,6 +13,7 @@ use mta_dane::policy::HostPolicy;
 use mta_dane::reference::text;
 use mta_smtp::client::TlsUse;
 use mta_smtp::reply::EnhancedStatus;
+use mta_smtp::sasl::Credentials;
 
 use super::attempt::{Flow, Purpose, Run};
 use super::connect::{self, Forbidden};
@@ -30,12 +31,15 @@ pub(super) struct Target<'t> {
     pub(super) address: SocketAddr,
     pub(super) requirement: &'t Requirement,
     pub(super) tls: TlsUse,
+    pub(super) login: Option<Credentials>,
 }
 
 /// How one connection ended.
 pub(super) enum Ended {
     /// As it may: go on like this.
     Flow(Flow),
+    /// A session that rested was of no more use, and the server has not seen the content.
+    Gone,
     /// The TLS handshake failed.
     NoTls(HandshakeError),
     /// The server's certificate does not match the TLSA records.
@@ -211,13 +215,27 @@ impl Run<'_> {
         mut requirement: Requirement,
         options: &discovery::Options,
     ) -> Flow {
+        let login = match self.credentials().await {
+            Ok(login) => login,
+            Err(outcome) => {
+                self.host_record().skipped = Some(outcome.text.clone());
+                self.settle_open(&outcome);
+                return Flow::Stop;
+            }
+        };
+        match self.ride(&found, &requirement, login.as_ref()).await {
+            None | Some(Ended::Gone) => {}
+            Some(Ended::Flow(Flow::SameAddress | Flow::NextAddress)) if self.may_connect() => {}
+            Some(Ended::Flow(flow)) => return flow,
+            Some(Ended::Mismatch(_) | Ended::NoTls(_)) => {}
+        }
         let mut refreshed = false;
         let mut index = 0;
         while let Some(address) = found.addresses.get(index).copied() {
             if index >= self.context.options.max_addresses_per_host || !self.may_connect() {
                 break;
             }
-            let target = match self.target(&found, address, &requirement) {
+            let target = match self.target(&found, address, &requirement, login.clone()) {
                 Ok(target) => target,
                 Err(Flow::NextAddress) => {
                     index += 1;
@@ -230,7 +248,8 @@ impl Run<'_> {
                 continue;
             }
             match self.address(target).await {
-                Ended::Flow(Flow::NextAddress) => index += 1,
+                Ended::Flow(Flow::SameAddress) => {}
+                Ended::Flow(Flow::NextAddress) | Ended::Gone => index += 1,
                 Ended::Flow(flow) => return flow,
                 // The records may have been replaced since we remembered them: ask once more before the host is given
                 // up, and only then take a match with the new ones for good.
@@ -272,12 +291,40 @@ impl Run<'_> {
         }
     }
 
+    /// Over a session that rests, where there is one that was opened for just what is required now, to an address that DNS
+    /// names now. Without one there is `None`.
+    async fn ride(
+        &mut self,
+        found: &HostResult,
+        requirement: &Requirement,
+        login: Option<&Credentials>,
+    ) -> Option<Ended> {
+        let context = self.context;
+        if context.pool.is_empty() || self.purpose != Purpose::Deliver {
+            return None;
+        }
+        let (options, configured) = (&context.options, self.job.relay().is_some());
+        for address in found.addresses.iter().take(options.max_addresses_per_host) {
+            if connect::check(*address, found.port, options, configured).is_err() {
+                continue;
+            }
+            let address = SocketAddr::new(*address, found.port);
+            let target = self.target_at(found, address, requirement, login.cloned());
+            let terms = self.terms(&target);
+            if let Some(parked) = context.pool.take(&terms, &options.reuse).await {
+                return Some(self.again(parked, &target).await);
+            }
+        }
+        None
+    }
+
     /// Whether and how to connect to an address.
     fn target<'t>(
         &mut self,
         found: &HostResult,
         address: IpAddr,
         requirement: &'t Requirement,
+        login: Option<Credentials>,
     ) -> Result<Target<'t>, Flow> {
         let address = SocketAddr::new(address, found.port);
         let remote = Remote { host: text(&found.host.name), address: Some(address) };
@@ -297,6 +344,18 @@ impl Run<'_> {
             self.settle_open(&Outcome::deferred(Reach::Host, (4, 4), reason).at(&remote));
             return Err(Flow::NextAddress);
         }
+        Ok(self.target_at(found, address, requirement, login))
+    }
+
+    /// How to connect to an address that may be connected to.
+    fn target_at<'t>(
+        &self,
+        found: &HostResult,
+        address: SocketAddr,
+        requirement: &'t Requirement,
+        login: Option<Credentials>,
+    ) -> Target<'t> {
+        let remote = Remote { host: text(&found.host.name), address: Some(address) };
         let tls = match (requirement, self.job.relay().map(|relay| relay.tls)) {
             (Requirement::Plaintext, _) => TlsUse::Never,
             // Whether it is verified is known after the handshake; see `open`.
@@ -304,7 +363,7 @@ impl Run<'_> {
             (Requirement::Opportunistic(_), _) => TlsUse::IfOffered,
             _ => TlsUse::Required,
         };
-        Ok(Target { remote, address, requirement, tls })
+        Target { remote, address, requirement, tls, login }
     }
 
     /// Tries one address: with TLS as required, and without it on a new connection where TLS was only an offer of ours

@@ -9,6 +9,7 @@
 //! - `discover`: drives the walk through DNS.
 //! - `host`: one host, address by address.
 //! - `conversation`: one connection, opened, secured, used and left.
+//! - `pool`: sessions that rest between two messages, and who may ride one.
 //! - `session`: the driver of `mta_smtp::client` over a stream.
 //! - `outcome`: what became of each recipient, typed by reach and permanence.
 //! - `triage`: what most likely lies behind a failure, and what either side can do.
@@ -28,6 +29,7 @@ mod host;
 pub mod options;
 pub mod outcome;
 mod parts;
+mod pool;
 mod record;
 pub mod scheduler;
 mod session;
@@ -42,3 +44,4 @@ pub use attempt::{AttemptReport, ContentSource, Context, Job, attempt};
 pub use decision::Decision;
 pub use options::Options;
 pub use outcome::{Outcome, Reach, RecipientOutcome, Verdict};
+pub use pool::{Pool, Reuse};

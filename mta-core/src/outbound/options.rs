@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use super::pool::Reuse;
+
 /// Options of outbound delivery. `Default` is what a mail server on the public Internet wants.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -35,8 +37,11 @@ pub struct Options {
     /// Recipients in one transaction; more go in further transactions on the same connection (RFC 5321 4.5.3.1.8: every
     /// server takes 100).
     pub max_recipients: usize,
-    /// No new connection is begun after this time; one that is under way has its own bounds.
+    /// How long one attempt may take in all. No connection is begun after this time, and one that is under way is cut; only
+    /// the reply to the end of data is still waited for, by its own bound.
     pub attempt_timeout: Duration,
+    /// Messages over one session, and sessions between two messages.
+    pub reuse: Reuse,
     /// Whether the resolver tells the DNSSEC status of each alias hop. False only with `trust-ad`.
     pub alias_status_known: bool,
     /// How long one TCP connection may take to open.
@@ -72,7 +77,8 @@ impl Default for Options {
             max_hosts: 5,
             max_transactions: 2,
             max_recipients: 100,
-            attempt_timeout: Duration::from_secs(1800),
+            attempt_timeout: Duration::from_secs(3600),
+            reuse: Reuse::default(),
             alias_status_known: true,
             connect_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(60),

@@ -153,6 +153,7 @@ pub(super) fn of_failure(failure: &Failure, trusted: bool) -> Outcome {
         Cause::Malformed(_) => deferred(Reach::Session, (5, 0)),
         Cause::Timeout
         | Cause::WaitedTooLong
+        | Cause::TimeIsUp
         | Cause::TooManyReplyBytes
         | Cause::Closed
         | Cause::WriteFailed => deferred(Reach::Session, (4, 2)),

@@ -247,7 +247,14 @@ impl Pool {
         }
         let ends = parked.opened.checked_add(reuse.age).unwrap_or(now);
         let until = now.checked_add(reuse.idle).map_or(ends, |idle| idle.min(ends));
-        let (gone, watch) = self.state().insert(Resting { parked, since: now, until }, reuse);
+        let (gone, watch) = {
+            let mut state = self.state();
+            if state.closed {
+                drop(state);
+                return parked.connection.leave();
+            }
+            state.insert(Resting { parked, since: now, until }, reuse)
+        };
         gone.into_iter().for_each(|resting| resting.parked.connection.quit());
         if watch {
             smol::spawn(watch_over(Arc::clone(&self.state))).detach();
@@ -269,9 +276,6 @@ impl Pool {
 impl State {
     /// What had to go for it, and whether a timer is to be started.
     fn insert(&mut self, resting: Resting, reuse: &Reuse) -> (Vec<Resting>, bool) {
-        if self.closed {
-            return (vec![resting], false);
-        }
         let mut gone = Vec::new();
         let door = (resting.parked.terms.host.clone(), resting.parked.terms.address);
         let here = self.resting.entry(door).or_default();

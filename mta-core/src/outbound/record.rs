@@ -303,6 +303,7 @@ pub(super) fn log_line(decision: &Decision, job: &Job, of: &RecipientOutcome) ->
         .with("tls", facts.tls)
         .with("dane", facts.dane)
         .with_some("sts", facts.sts)
+        .with_some("message", facts.message)
         .with("status", status)
         .with("dsn", outcome.status)
         .with("delay", now.saturating_sub(job.accepted_at_unix))
@@ -333,6 +334,8 @@ struct LogFacts {
     class: Option<String>,
     /// `verified`, `failed`, `not-listed`, `testing-ok` or `testing-failed`; nothing where no MTA-STS policy had a say.
     sts: Option<&'static str>,
+    /// Which message on its session, where it was not the first.
+    message: Option<u32>,
 }
 
 /// The facts about the server that decided, or about the last one tried.
@@ -360,6 +363,7 @@ fn log_facts(decision: &Decision, remote: Option<&Remote>) -> LogFacts {
         },
         dane: dane_word(host, last),
         sts: host.and_then(|host| sts_word(decision, host, last)),
+        message: last.and_then(|last| last.reused.as_ref()).map(|reused| reused.message),
         class: class(decision, host, last),
     }
 }

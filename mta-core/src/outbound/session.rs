@@ -4,6 +4,7 @@
 //! is read on a thread that may block. What it does not: it decides nothing; TLS and what follows a transaction are the
 //! caller's (`attempt`).
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,9 +85,37 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, settings: Settings, content: Arc<dyn ContentSource>) -> Self {
-        let session = Session::new(settings, Instant::now());
-        Self { session, stream, content: Content { source: content, reader: None }, said: Vec::new() }
+    /// A connection that was just opened, for one message, over at `until`.
+    pub(super) fn new(
+        stream: Stream,
+        settings: Settings,
+        content: Arc<dyn ContentSource>,
+        until: Instant,
+    ) -> Self {
+        let mut session = Session::new(settings, Instant::now());
+        session.end_at(until);
+        Self { session, stream, content: Content::of(content), said: Vec::new() }
+    }
+
+    /// Takes another message, over at `until`; nothing of the one before is left.
+    pub(super) fn renew(&mut self, content: Arc<dyn ContentSource>, until: Instant) {
+        self.session.renew();
+        self.session.end_at(until);
+        self.content = Content::of(content);
+        self.said.clear();
+    }
+
+    /// Lets go of the message.
+    pub(super) fn rest(&mut self) {
+        self.content = Content::default();
+        self.said = Vec::new();
+    }
+
+    /// Whether the server has kept silent and is still there, as far as is known at this moment. A read that has nothing
+    /// yet is dropped, which loses nothing.
+    pub(super) async fn is_quiet(&mut self) -> bool {
+        let mut buffer = [0; 1];
+        futures_lite::future::poll_once(self.stream.read(&mut buffer)).await.is_none()
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -125,6 +154,15 @@ impl Connection {
     pub(super) async fn goodbye(mut self) {
         self.session.handle(Instant::now(), Input::Quit);
         while !matches!(self.next().await, Event::Closed) {}
+    }
+
+    /// Says goodbye where the system takes it at once, and is gone.
+    pub(super) fn leave(mut self) {
+        self.session.handle(Instant::now(), Input::Quit);
+        if let Output::Send { bytes, .. } = self.session.poll() {
+            let write = std::pin::pin!(self.stream.write(&bytes));
+            let _ = write.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        }
     }
 
     /// Does what the session says until the caller is needed.
@@ -233,17 +271,27 @@ async fn read_until(stream: &mut Stream, buffer: &mut [u8], until: Instant) -> i
 }
 
 /// The content of the message, opened when a server is ready for it.
+#[derive(Default)]
 struct Content {
-    source: Arc<dyn ContentSource>,
+    /// None between two messages.
+    source: Option<Arc<dyn ContentSource>>,
     reader: Option<Box<dyn io::Read + Send>>,
 }
 
 impl Content {
+    fn of(source: Arc<dyn ContentSource>) -> Self {
+        Self { source: Some(source), reader: None }
+    }
+
     /// The next part, and whether it is the last.
     async fn next(&mut self) -> io::Result<(Vec<u8>, bool)> {
         let (source, reader) = (self.source.clone(), self.reader.take());
         let (reader, bytes) = smol::unblock(move || {
-            let mut reader = reader.map_or_else(|| source.open(), Ok)?;
+            let mut reader = match (reader, source) {
+                (Some(reader), _) => reader,
+                (None, Some(source)) => source.open()?,
+                (None, None) => return Err(io::Error::other("no message is in hand")),
+            };
             let mut bytes = Vec::with_capacity(CHUNK_BYTES);
             io::Read::read_to_end(&mut io::Read::take(&mut reader, CHUNK_BYTES as u64), &mut bytes)?;
             io::Result::Ok((reader, bytes))

@@ -3,7 +3,7 @@
 //! All text of strangers in the record is free of control characters already; the sentences add none.
 
 use super::decision::{
-    COPIED, Decision, HostRecord, MxRecord, StsRecord, TlsRecord, TriageRecord, TryRecord,
+    COPIED, Decision, HostRecord, MxRecord, ReuseRecord, StsRecord, TlsRecord, TriageRecord, TryRecord,
 };
 
 /// Hosts named in the sentence about the MX.
@@ -149,8 +149,14 @@ fn led(who: &str, step: &str) -> String {
 
 fn try_sentence(host: &HostRecord, attempt: &TryRecord) -> String {
     let mut facts = Vec::new();
+    if let Some(reused) = &attempt.reused {
+        let ReuseRecord { age_seconds, message, .. } = reused;
+        facts.push(format!("message {message} on a session that was opened {age_seconds} s before"));
+    }
     if let Some(connect_ms) = attempt.connect_ms {
         facts.push(format!("connected in {connect_ms} ms"));
+    }
+    if attempt.connect_ms.is_some() || attempt.reused.is_some() {
         match attempt.starttls.as_str() {
             "not offered" => facts.push("STARTTLS not offered".to_owned()),
             "refused" => facts.push("STARTTLS refused".to_owned()),

@@ -5,6 +5,7 @@ mod examined;
 mod explained;
 mod lab;
 mod matrix;
+mod reuse;
 
 use hickory_proto::rr::RecordType::{A, MX, TLSA};
 use mta_dane::dnssec::Status;

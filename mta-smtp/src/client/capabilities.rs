@@ -24,6 +24,12 @@ pub struct Capabilities {
     pub starttls: bool,
     /// REQUIRETLS (RFC 8689).
     pub require_tls: bool,
+    /// Transactions in one session (LIMITS MAILMAX, RFC 9422 4.1); more are refused.
+    pub mail_max: Option<u32>,
+    /// Recipients in one transaction (LIMITS RCPTMAX, RFC 9422 4.2).
+    pub rcpt_max: Option<u32>,
+    /// Recipient domains in one transaction (LIMITS RCPTDOMAINMAX, RFC 9422 4.3).
+    pub rcpt_domain_max: Option<u32>,
     /// Bit per mechanism of AUTH (RFC 4954) that we speak.
     mechanisms: u8,
 }
@@ -60,6 +66,7 @@ impl Capabilities {
             "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
             "REQUIRETLS" => self.require_tls = true,
+            "LIMITS" => words.for_each(|word| self.limit(word)),
             "AUTH" => words.for_each(|word| self.mechanism(word)),
             // The form from before RFC 2554 became a standard.
             _ => {
@@ -68,6 +75,18 @@ impl Capabilities {
                     words.for_each(|word| self.mechanism(word));
                 }
             }
+        }
+    }
+
+    /// One limit (RFC 9422 3). What is no number, or none at all, limits nothing; unknown names are passed over.
+    fn limit(&mut self, word: &str) {
+        let Some((name, value)) = word.split_once('=') else { return };
+        let value = value.parse().ok().filter(|value| *value > 0);
+        match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => self.mail_max = value,
+            "RCPTMAX" => self.rcpt_max = value,
+            "RCPTDOMAINMAX" => self.rcpt_domain_max = value,
+            _ => {}
         }
     }
 
@@ -116,6 +135,17 @@ mod tests {
         assert_eq!((offer.name.as_str(), offer.size_limit_bytes), ("mx.example", Some(1000)));
         assert_eq!(offer.strongest_mechanism(), Some(Mechanism::ScramSha256));
         assert!(!offer.offers(Mechanism::Plain));
+    }
+
+    #[test]
+    fn limits_rfc9422_3() {
+        let offer = read(&["limits mailmax=20 RCPTMAX=0 RCPTDOMAINMAX=1 X-OTHER=9 MAILMAXIMUM"]);
+        assert_eq!((offer.mail_max, offer.rcpt_max, offer.rcpt_domain_max), (Some(20), None, Some(1)));
+        for junk in
+            ["LIMITS", "LIMITS MAILMAX", "LIMITS MAILMAX=", "LIMITS MAILMAX=-1", "LIMITS MAILMAX=99999999999"]
+        {
+            assert_eq!(read(&[junk]).mail_max, None, "{junk}");
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl fmt::Display for Failure {
             Cause::Malformed(error) => write!(f, "no SMTP reply to {}: {error}", self.step),
             Cause::Timeout => write!(f, "no reply to {} in time", self.step),
             Cause::WaitedTooLong => write!(f, "replies took too long in all, at {}", self.step),
+            Cause::TimeIsUp => write!(f, "the time for one attempt was over at {}", self.step),
             Cause::TooManyReplyBytes => write!(f, "replies too long in all, at {}", self.step),
             Cause::Closed => write!(f, "server closed the connection at {}", self.step),
             Cause::WriteFailed => write!(f, "server took no more data at {}", self.step),
@@ -62,6 +63,8 @@ pub enum Cause {
     Timeout,
     /// The session's bound on waiting was reached.
     WaitedTooLong,
+    /// The time came that the driver had set as the end (`Session::end_at`).
+    TimeIsUp,
     /// The session's bound on reply octets was reached.
     TooManyReplyBytes,
     /// The connection ended.

@@ -45,6 +45,10 @@ pub(super) struct Shared {
     waited: Duration,
     reply_bytes: u64,
     reply_bytes_allowed: u64,
+    /// The end of all waiting and writing, save for the verdict on a message that was sent whole.
+    until: Option<Instant>,
+    /// MAIL commands sent.
+    pub(super) transactions: u32,
 }
 
 /// Where the session is.
@@ -116,6 +120,8 @@ impl Session {
             waited: Duration::ZERO,
             reply_bytes: 0,
             reply_bytes_allowed: limits.session_reply_bytes,
+            until: None,
+            transactions: 0,
         };
         shared.expect(now, limits.greeting);
         Self { shared, state: State::Greeting }
@@ -134,6 +140,49 @@ impl Session {
     /// Whether another transaction may follow.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready)
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        self.shared.tls
+    }
+
+    /// Whether TLS is on and the server's identity was proved in its handshake.
+    pub fn is_verified(&self) -> bool {
+        self.shared.tls && self.shared.verified
+    }
+
+    /// How many transactions were begun.
+    pub fn transactions(&self) -> u32 {
+        self.shared.transactions
+    }
+
+    /// Whether the server's own limit allows one more transaction (MAILMAX, RFC 9422 4.1).
+    pub fn may_begin(&self) -> bool {
+        self.shared.offer.mail_max.is_none_or(|max| self.shared.transactions < max)
+    }
+
+    /// Whether the session may rest until another message comes: both sides agree that nothing is under way, and not one
+    /// octet came that nobody asked for.
+    pub fn may_rest(&self) -> bool {
+        matches!(self.state, State::Ready) && self.shared.outputs.is_empty() && self.shared.reader.is_empty()
+    }
+
+    /// The session is for another message now, with bounds of its own: what the messages before it cost in waiting and
+    /// octets is forgotten.
+    pub fn renew(&mut self) {
+        let shared = &mut self.shared;
+        (shared.waited, shared.reply_bytes) = (Duration::ZERO, 0);
+        shared.reply_bytes_allowed = shared.settings.limits.session_reply_bytes;
+        shared.until = None;
+    }
+
+    /// All waiting and writing is over at this time. One wait may go beyond it: that for the reply to the end of data,
+    /// which has its own deadline, because to give it up early makes duplicates (RFC 5321 4.5.3.2.6).
+    pub fn end_at(&mut self, until: Instant) {
+        let shared = &mut self.shared;
+        shared.until = Some(until);
+        shared.deadline = shared.deadline.map(|deadline| deadline.min(until));
     }
 
     #[cfg(test)]
@@ -222,7 +271,13 @@ impl Session {
                 .waiting_since
                 .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             let in_all = self.shared.waited.saturating_add(spent) >= self.shared.settings.limits.total_wait;
-            self.break_off(if in_all { Cause::WaitedTooLong } else { Cause::Timeout });
+            let over = self.shared.until.is_some_and(|until| now >= until);
+            self.break_off(match self.state {
+                State::EndOfData(_) => Cause::Timeout,
+                _ if over => Cause::TimeIsUp,
+                _ if in_all => Cause::WaitedTooLong,
+                _ => Cause::Timeout,
+            });
         }
     }
 
@@ -333,6 +388,7 @@ impl Shared {
     }
 
     pub(super) fn send_until(&mut self, bytes: Vec<u8>, until: Instant) {
+        let until = self.until.map_or(until, |end| end.min(until));
         self.outputs.push_back(Output::Send { bytes, until });
     }
 
@@ -341,7 +397,15 @@ impl Shared {
         self.stop_waiting(now);
         let left = self.settings.limits.total_wait.saturating_sub(self.waited);
         self.waiting_since = Some(now);
-        self.deadline = Some(now + limit.min(left));
+        let deadline = now + limit.min(left);
+        self.deadline = Some(self.until.map_or(deadline, |end| end.min(deadline)));
+    }
+
+    /// Begins to wait for the verdict on a message that was sent whole: no bound but its own counts.
+    pub(super) fn expect_verdict(&mut self, now: Instant) {
+        self.stop_waiting(now);
+        self.waiting_since = Some(now);
+        self.deadline = Some(now + self.settings.limits.data_end);
     }
 
     pub(super) fn stop_waiting(&mut self, now: Instant) {

@@ -754,3 +754,107 @@ proptest! {
         prop_assert!(!dialog.reports.iter().any(|report| matches!(report.decided, Decided::Accepted(_))));
     }
 }
+
+/// A session between two messages: `ready`, with nothing under way.
+fn ready(now: Instant, hello: &str) -> Session {
+    let mut session = Session::new(settings(TlsUse::Never), now);
+    session.handle(now, Input::Bytes(b"220 mx.example\r\n"));
+    session.handle(now, Input::Bytes(hello.as_bytes()));
+    while !matches!(session.poll(), Output::Ready) {}
+    session
+}
+
+#[test]
+fn a_session_rests_only_where_nothing_is_under_way() {
+    let now = Instant::now();
+    assert!(ready(now, HELLO).may_rest());
+    for bytes in ["2", "421 4.4.2 bye\r\n", "250 what for\r\n", "nonsense\r\n"] {
+        let mut session = ready(now, HELLO);
+        session.handle(now, Input::Bytes(bytes.as_bytes()));
+        assert!(!session.may_rest(), "{bytes:?}");
+    }
+    let mut session = ready(now, HELLO);
+    session.handle(now, Input::Eof);
+    assert!(!session.may_rest());
+    let mut session = ready(now, HELLO);
+    session.handle(now, Input::Transaction(Box::new(transaction(&["a@example.org"]))));
+    assert!(!session.may_rest());
+}
+
+#[test]
+fn transactions_are_counted_against_the_servers_limit_rfc9422_4_1() {
+    let now = Instant::now();
+    let mut session = ready(now, "250-mx.example\r\n250 LIMITS MAILMAX=2\r\n");
+    for number in 1..=2 {
+        assert!(session.may_begin());
+        session.handle(now, Input::Transaction(Box::new(transaction(&["a@example.org"]))));
+        session.handle(now, Input::Bytes(b"550 5.7.1 no\r\n"));
+        assert_eq!(session.transactions(), number);
+        while !matches!(session.poll(), Output::Ready) {}
+    }
+    assert!(!session.may_begin());
+}
+
+/// The next message on a session has bounds of its own.
+#[test]
+fn each_message_has_its_own_budget() {
+    let now = Instant::now();
+    let mut session = ready(now, HELLO);
+    let limits = Limits::default();
+    let mut time = now;
+    for _ in 0..50 {
+        session.renew();
+        session.handle(time, Input::Transaction(Box::new(transaction(&["a@example.org"]))));
+        time += limits.mail - Duration::from_secs(1);
+        session.handle(time, Input::Bytes(b"550 5.7.1 no\r\n"));
+        session.handle(time, Input::Bytes(b"503 5.5.1 no\r\n503 5.5.1 no\r\n"));
+        while !matches!(session.poll(), Output::Ready) {}
+    }
+    assert!(time - now > limits.total_wait);
+}
+
+#[test]
+fn the_end_that_the_driver_sets_bounds_everything_but_the_verdict_rfc5321_4_5_3_2_6() {
+    let now = Instant::now();
+    let end = now + Duration::from_secs(30);
+    let waits = |session: &mut Session| loop {
+        match session.poll() {
+            Output::Wait { until } => return until,
+            Output::Send { until, .. } => assert!(until <= end),
+            _ => {}
+        }
+    };
+    // Before the greeting, and for each reply but the last.
+    let mut session = Session::new(settings(TlsUse::Never), now);
+    session.end_at(end);
+    assert_eq!(waits(&mut session), end);
+    session.handle(now, Input::Bytes(b"220 mx.example\r\n"));
+    assert_eq!(waits(&mut session), end);
+    let mut session = ready(now, HELLO);
+    session.end_at(end);
+    session.handle(now, Input::Transaction(Box::new(transaction(&["a@example.org"]))));
+    assert_eq!(waits(&mut session), end);
+    session.handle(now, Input::Bytes(b"250 ok\r\n250 ok\r\n354 go\r\n"));
+    while !matches!(session.poll(), Output::NeedContent) {}
+    session.handle(now, Input::Content { bytes: b"x\r\n", last: true });
+    assert_eq!(waits(&mut session), now + Limits::default().data_end);
+    session.handle(end + Duration::from_secs(1), Input::Tick);
+    session.handle(end + Duration::from_secs(2), Input::Bytes(b"250 taken\r\n"));
+    let decided = loop {
+        if let Output::Done(report) = session.poll() {
+            break report.decided;
+        }
+    };
+    assert!(matches!(decided, Decided::Accepted(_)));
+    // And the cause is named.
+    let mut session = ready(now, HELLO);
+    session.end_at(end);
+    session.handle(now, Input::Transaction(Box::new(transaction(&["a@example.org"]))));
+    session.handle(end, Input::Tick);
+    let decided = loop {
+        if let Output::Done(report) = session.poll() {
+            break report.decided;
+        }
+    };
+    assert!(matches!(decided, Decided::Broken(Failure { cause: Cause::TimeIsUp, .. })));
+}

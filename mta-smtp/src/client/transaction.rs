@@ -146,6 +146,7 @@ impl Envelope {
             bytes.push_str(&mail);
             self.expected.push_back(Step::Mail);
             self.mail_sent = true;
+            shared.transactions = shared.transactions.saturating_add(1);
         }
         while self.may_send(offer.pipelining, bytes.len()) {
             match self.transaction.recipients.get(self.next_recipient) {
@@ -296,7 +297,7 @@ impl Content {
         self.encoder.finish(&mut wire);
         shared.send_until(wire, until);
         shared.needs_rset = false;
-        shared.expect(now, limits.data_end);
+        shared.expect_verdict(now);
         State::EndOfData(EndOfData { replies: self.replies, lone_dot: None })
     }
 

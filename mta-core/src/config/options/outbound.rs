@@ -15,6 +15,7 @@ pub(super) fn rows() -> Vec<OptionSpec> {
     let mut rows = dns();
     rows.extend(addresses());
     rows.extend(limits());
+    rows.extend(sessions());
     rows.extend(timeouts());
     rows
 }
@@ -212,6 +213,49 @@ fn limits() -> Vec<OptionSpec> {
     ]
 }
 
+fn sessions() -> Vec<OptionSpec> {
+    vec![
+        bounded(
+            "outbound.max_messages_per_session",
+            "100",
+            (1, 100_000),
+            |c, _| &mut c.outbound.max_messages_per_session,
+            "Messages over one session to a server; with 1 each has a session of its own. A server that names \
+             a limit of its own (LIMITS, RFC 9422) is given no more. A message uses a session again only where \
+             it demands exactly what the session was opened and verified for.",
+        ),
+        bounded(
+            "outbound.idle_timeout",
+            "\"5s\"",
+            (Duration::ZERO, MINUTE * 5),
+            |c, _| &mut c.outbound.idle_timeout,
+            "How long a session is kept open for a further message to the same server. 0 keeps none.",
+        ),
+        bounded(
+            "outbound.session_lifetime",
+            "\"5m\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.session_lifetime,
+            "How old a session may be when it takes a message. It bounds how long one proof of the server's \
+             identity is believed.",
+        ),
+        bounded(
+            "outbound.max_idle_sessions",
+            "50",
+            (0, 10_000),
+            |c, _| &mut c.outbound.max_idle_sessions,
+            "Sessions kept open without a message, in all.",
+        ),
+        bounded(
+            "outbound.max_idle_sessions_per_host",
+            "10",
+            (0, 1000),
+            |c, _| &mut c.outbound.max_idle_sessions_per_host,
+            "Sessions kept open without a message, with one host at one address.",
+        ),
+    ]
+}
+
 fn timeouts() -> Vec<OptionSpec> {
     vec![
         bounded(
@@ -277,6 +321,23 @@ fn timeouts() -> Vec<OptionSpec> {
             (SECOND, DAY),
             |c, _| &mut c.outbound.discovery_timeout,
             "How long the lookups for a destination, or for one of its hosts, may take in all.",
+        ),
+        bounded(
+            "outbound.attempt_timeout",
+            "\"1h\"",
+            (SECOND, DAY),
+            |c, _| &mut c.outbound.attempt_timeout,
+            "How long one attempt to deliver a message may take in all; then its connection is cut and the \
+             message waits for the next. Only the reply after the end of data is waited for beyond it. A \
+             server so slow that its largest message takes longer needs more.",
+        ),
+        bounded(
+            "outbound.min_rate",
+            "\"512\"",
+            (Size(1), Size(1 << 30)),
+            |c, _| &mut c.outbound.min_rate,
+            "Octets a second that a server must take of the content, on the whole and after the first \
+             block_timeout. One that is slower is left.",
         ),
     ]
 }

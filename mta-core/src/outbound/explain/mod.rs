@@ -20,7 +20,7 @@ use super::attempt::Purpose;
 use super::decision::{Decision, TriageRecord};
 use super::examine::{Examined, examine};
 use super::tls_policy::{DestinationRule, nearest};
-use super::{Context, Options, parts};
+use super::{Context, Options, Pool, parts};
 use crate::account::{Accounts, Recipient};
 use crate::config::Config;
 use crate::routing::Route;
@@ -182,7 +182,8 @@ pub async fn explain(
     let tls = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
     // Without what the daemon knows: a policy is fetched as by somebody who never sent there.
     let sts = Some(Sts::new(Arc::clone(&resolver), Arc::clone(&tls), None));
-    let context = Context { resolver, options: Arc::new(config.outbound_options()), tls, sts };
+    let context =
+        Context { resolver, options: Arc::new(config.outbound_options()), tls, sts, pool: Pool::none() };
     answer(&site, context, question).await
 }
 

@@ -18,7 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use smol::net::{TcpListener, TcpStream};
 
 use crate::dns::FakeResolver;
-use crate::outbound::{AttemptReport, ContentSource, Context, Job, Options, Verdict, attempt};
+use crate::outbound::{AttemptReport, ContentSource, Context, Job, Options, Pool, Verdict, attempt};
 use crate::routing::{RelayAuth, RelayHost, RelayTls, Route};
 use crate::tls::client::Client;
 
@@ -57,6 +57,10 @@ pub(super) struct Behaviour {
     pub(super) old_tls: bool,
     /// Closes as soon as TLS stands.
     pub(super) close_in_tls: bool,
+    /// A line of the offer.
+    pub(super) limits: &'static str,
+    /// The replies below hold from this message of a session on; from the greeting where 0.
+    pub(super) from_message: usize,
     /// Command prefix (the empty one is the greeting, `.` the end of data) and what is answered to it.
     pub(super) replies: Vec<(&'static str, &'static str)>,
 }
@@ -74,6 +78,7 @@ type Hook = Arc<dyn Fn() + Send + Sync>;
 struct Log {
     text: String,
     content: Vec<u8>,
+    messages: usize,
     connections: usize,
     resumed: usize,
     hook: Option<Hook>,
@@ -131,6 +136,11 @@ impl Server {
         self.log.lock().unwrap().content.clone()
     }
 
+    /// How many messages came whole, whatever was answered.
+    pub(super) fn messages(&self) -> usize {
+        self.log.lock().unwrap().messages
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.log.lock().unwrap().connections
     }
@@ -163,7 +173,13 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, behaviour: Behavio
         if let Some(hook) = hook {
             hook();
         }
-        let talk = Talk { behaviour: behaviour.clone(), log: log.clone(), authenticated: false };
+        let talk = Talk {
+            behaviour: behaviour.clone(),
+            log: log.clone(),
+            authenticated: false,
+            mails: 0,
+            refused: false,
+        };
         smol::spawn(talk.connection(stream, acceptor.clone())).detach();
     }
 }
@@ -179,6 +195,10 @@ struct Talk {
     behaviour: Behaviour,
     log: Arc<Mutex<Log>>,
     authenticated: bool,
+    /// MAIL commands so far.
+    mails: usize,
+    /// The last MAIL was refused.
+    refused: bool,
 }
 
 impl Talk {
@@ -214,6 +234,9 @@ impl Talk {
     }
 
     fn scripted(&self, line: &str) -> Option<&'static str> {
+        if self.mails < self.behaviour.from_message {
+            return None;
+        }
         let fits = |to: &str| if to.is_empty() { line.is_empty() } else { line.starts_with(to) };
         self.behaviour.replies.iter().find(|(to, _)| fits(to)).map(|(_, reply)| *reply)
     }
@@ -244,7 +267,12 @@ impl Talk {
         tls: bool,
     ) -> io::Result<Then> {
         let verb = line.split([' ', '\r']).next().unwrap_or_default();
-        if let Some(reply) = self.scripted(line) {
+        self.mails += usize::from(verb == "MAIL");
+        let reply = self.scripted(line);
+        if verb == "MAIL" {
+            self.refused = reply.is_some_and(|reply| !reply.starts_with('2'));
+        }
+        if let Some(reply) = reply {
             self.say(stream, reply).await?;
         } else {
             match verb {
@@ -256,6 +284,9 @@ impl Talk {
                 "AUTH" => self.auth(stream, buffer, line).await?,
                 "MAIL" if self.behaviour.auth.is_some() && !self.authenticated => {
                     self.say(stream, "530 5.7.0 log in first\r\n").await?;
+                }
+                "DATA" if self.refused && self.behaviour.from_message > 0 => {
+                    self.say(stream, "503 5.5.1 MAIL first\r\n").await?;
                 }
                 "DATA" => {
                     self.say(stream, "354 go on\r\n").await?;
@@ -284,6 +315,9 @@ impl Talk {
         if let Some(mechanisms) = self.behaviour.auth {
             // Offered in the clear too, to tempt.
             offer.push_str(&format!("250-AUTH {mechanisms}\r\n"));
+        }
+        if !self.behaviour.limits.is_empty() {
+            offer.push_str(&format!("250-{}\r\n", self.behaviour.limits));
         }
         offer + "250 SIZE 100000000\r\n"
     }
@@ -317,7 +351,9 @@ impl Talk {
                 self.note(&line);
             }
             if line == ".\r\n" {
-                self.log.lock().unwrap().content = content;
+                let mut log = self.log.lock().unwrap();
+                log.content = content;
+                log.messages += 1;
                 return Ok(());
             }
             content.extend_from_slice(line.strip_prefix('.').unwrap_or(&line).as_bytes());
@@ -435,6 +471,7 @@ pub(super) struct Lab {
     pub(super) resolver: FakeResolver,
     pub(super) options: Options,
     pub(super) job: Job,
+    pub(super) pool: Pool,
     client: Client,
     secret: Option<tempfile::NamedTempFile>,
 }
@@ -494,7 +531,15 @@ impl Lab {
         };
         // Trust nobody, and read no file of this system, unless a test says so.
         let client = Client::with_roots(RootCertStore::empty());
-        Self { server, resolver: FakeResolver::new(), options, job, client, secret: None }
+        Self {
+            server,
+            resolver: FakeResolver::new(),
+            options,
+            job,
+            pool: Pool::default(),
+            client,
+            secret: None,
+        }
     }
 
     pub(super) fn owner(&self) -> String {
@@ -533,6 +578,10 @@ impl Lab {
         self.client = Client::with_roots(roots);
     }
 
+    pub(super) fn change_secret(&self, secret: &str) {
+        std::fs::write(self.secret.as_ref().unwrap().path(), secret).unwrap();
+    }
+
     pub(super) fn lose_secret(&mut self) {
         self.secret = None;
     }
@@ -562,6 +611,7 @@ impl Lab {
             options: Arc::new(self.options.clone()),
             tls: Arc::new(self.client.clone()),
             sts: None,
+            pool: self.pool.clone(),
         }
     }
 }
