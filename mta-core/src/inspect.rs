@@ -2,6 +2,8 @@
 //!
 //! It sends no mail and keeps no state.
 
+mod make;
+
 use std::sync::Arc;
 
 use mta_dane::judge::{self, Outcome};
@@ -14,7 +16,11 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::rfc3339_of;
 use crate::dns::{InvalidQuestion, LookupReport, Service, lookup_report};
-use crate::outbound::explain;
+use crate::outbound::{explain, served};
+
+pub(crate) use self::make::own_certificate;
+pub use self::make::{Made, MakeQuestion, Source, tlsa_make};
+pub use crate::outbound::served::{CheckQuestion, Checked};
 
 /// Certificates read from one file at most; a server that sends more is refused in a delivery too.
 const MAX_CHAIN: usize = 100;
@@ -237,6 +243,19 @@ pub fn explain(
     smol::block_on(async {
         service.self_test().await;
         explain::explain(config, Arc::new(service), question).await.map_err(ExplainError::Subject)
+    })
+}
+
+/// Compares what a host publishes with what it serves.
+///
+/// # Errors
+/// [`ExplainError`]; whatever is wrong with the host is no error.
+pub fn tlsa_check(config: &Config, question: &CheckQuestion<'_>) -> Result<Checked, ExplainError> {
+    let service = Service::new(config.dns_options(), SystemClock::shared())
+        .map_err(|error| ExplainError::Resolver(error.to_string()))?;
+    smol::block_on(async {
+        service.self_test().await;
+        served::check(config, &service, question).await.map_err(ExplainError::Subject)
     })
 }
 

@@ -23,8 +23,10 @@ declare -gA _mta_cli_words=(
     ["mta-cli config show"]="--diff --defaults --json --config --help"
     ["mta-cli explain"]="--json --config --help"
     ["mta-cli probe"]="--timeout --deadline --json --config --help"
-    ["mta-cli tlsa"]="verify --config --help"
+    ["mta-cli tlsa"]="make verify check --config --help"
+    ["mta-cli tlsa make"]="--cert --key --host --port --usage --selector --matching --force --json --config --help"
     ["mta-cli tlsa verify"]="--tlsa --chain --reference-id --time --json --config --help"
+    ["mta-cli tlsa check"]="--timeout --json --config --help"
     ["mta-cli dns"]="lookup --config --help"
     ["mta-cli dns lookup"]="--json --config --help"
 )

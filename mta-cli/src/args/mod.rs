@@ -22,7 +22,7 @@ pub use self::explain::{Explain, Probe};
 pub use self::queue::{Queue, QueueDrop, QueueList, QueueRetry, QueueShow, QueueVerb};
 pub use self::serve::Serve;
 pub use self::status::Status;
-pub use self::tlsa::{Tlsa, TlsaVerb, TlsaVerify};
+pub use self::tlsa::{Tlsa, TlsaCheck, TlsaMake, TlsaVerb, TlsaVerify};
 use crate::exit::Exit;
 
 /// The name under which the program prints its usage.

@@ -17,8 +17,65 @@ pub struct Tlsa {
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand)]
 pub enum TlsaVerb {
+    /// The record to publish.
+    Make(TlsaMake),
     /// Does a chain match?
     Verify(TlsaVerify),
+    /// Does a host serve what it publishes?
+    Check(TlsaCheck),
+}
+
+/// Print the record to publish, 3 1 1 unless told otherwise, for a certificate, a key, or what this server serves.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "make", example = "{command_name} --cert chain.pem --host mx.example.org")]
+pub struct TlsaMake {
+    /// PEM file with the chain as served, the server's certificate first
+    #[argh(option, arg_name = "file")]
+    pub cert: Option<PathBuf>,
+    /// PEM file with a private or public key
+    #[argh(option, arg_name = "file")]
+    pub key: Option<PathBuf>,
+    /// the MX host's name (this server's)
+    #[argh(option, arg_name = "name")]
+    pub host: Option<String>,
+    /// its port (25)
+    #[argh(option, arg_name = "number", default = "25")]
+    pub port: u16,
+    /// usage: 3 the server's own certificate or key, 2 an issuer's (3)
+    #[argh(option, arg_name = "number", default = "3")]
+    pub usage: u8,
+    /// selector: 0 the certificate, 1 its public key (1)
+    #[argh(option, arg_name = "number", default = "1")]
+    pub selector: u8,
+    /// matching type: 0 in full, 1 SHA-256, 2 SHA-512 (1)
+    #[argh(option, arg_name = "number", default = "1")]
+    pub matching: u8,
+    /// print it even if no sender could use it
+    #[argh(switch)]
+    pub force: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Compare what a host publishes with what it serves, at every address and for every kind of key. Without a host: ourselves.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    subcommand,
+    name = "check",
+    example = "{command_name} mx.example.org",
+    note = "Exit 0: all in order. 1: problems found. 2: no secure TLSA record is published. 75: DNS or the host does not answer."
+)]
+pub struct TlsaCheck {
+    /// HOST or HOST:PORT (port 25; 465 begins with TLS)
+    #[argh(positional)]
+    pub host: Option<String>,
+    /// seconds for each step (20)
+    #[argh(option, arg_name = "seconds", default = "20")]
+    pub timeout: u64,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
 }
 
 /// Judge a certificate chain offline: exit 0 if it matches, 1 if not, 3 if no record is usable.

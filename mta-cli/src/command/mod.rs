@@ -34,7 +34,7 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Config(verb)) => config::run(file, &verb.verb),
         Some(Verb::Explain(verb)) => explain::explain(file, &verb),
         Some(Verb::Probe(verb)) => explain::probe(file, &verb),
-        Some(Verb::Tlsa(verb)) => tlsa::run(&verb.verb),
+        Some(Verb::Tlsa(verb)) => tlsa::run(file, &verb.verb),
         Some(Verb::Dns(verb)) => dns::run(file, &verb.verb),
         Some(Verb::Doc(verb)) => doc::run(&verb.verb),
         None => Ok(Exit::USAGE),

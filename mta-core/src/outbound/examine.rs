@@ -50,7 +50,7 @@ pub async fn examine(context: &Context, destination: &str, route: Route, purpose
 }
 
 /// There is no message, so nothing can be sent of it.
-struct NoContent;
+pub(super) struct NoContent;
 
 impl ContentSource for NoContent {
     fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {

@@ -6,6 +6,7 @@
 //! - `connect`: a TCP connection to an address we may connect to.
 //! - `examine`: the same walk without a message, for whoever asks what would happen.
 //! - `explain`: what such a walk found, told rule by rule.
+//! - `served`: a host's TLSA records against what it serves.
 //! - `discover`: drives the walk through DNS.
 //! - `host`: one host, address by address.
 //! - `conversation`: one connection, opened, secured, used and left.
@@ -32,6 +33,7 @@ mod parts;
 mod pool;
 mod record;
 pub mod scheduler;
+pub mod served;
 mod session;
 mod story;
 pub mod tls_policy;

@@ -135,16 +135,20 @@ fn host_sentences(host: &HostRecord, story: &mut Vec<String>) {
 fn triage_sentences(triage: &TriageRecord, remedies: bool, story: &mut Vec<String>) {
     story.push(format!("Most likely ({}): {}.", triage.class, triage.cause));
     story.extend(triage.evidence.iter().map(|evidence| format!("Evidence: {evidence}.")));
-    story.extend(triage.operator.iter().map(|step| led("The operator of that host can do this: ", step)));
-    if remedies {
-        story.extend(triage.here.iter().map(|step| led("The administrator of this server: ", step)));
+    if !triage.operator.is_empty() {
+        story.push("What the operator of that host can do:".to_owned());
+        story.extend(triage.operator.iter().map(|step| listed(step)));
+    }
+    if remedies && !triage.here.is_empty() {
+        story.push("What the administrator of this server can do:".to_owned());
+        story.extend(triage.here.iter().map(|step| listed(step)));
         story.extend(triage.exception.iter().map(|line| format!("{COPIED}{line}")));
     }
 }
 
-/// A line to be copied stands alone.
-fn led(who: &str, step: &str) -> String {
-    if step.starts_with(COPIED) { step.to_owned() } else { format!("{who}{step}") }
+/// One of several steps. A line to be copied stands alone.
+fn listed(step: &str) -> String {
+    if step.starts_with(COPIED) { step.to_owned() } else { format!("- {step}") }
 }
 
 fn try_sentence(host: &HostRecord, attempt: &TryRecord) -> String {

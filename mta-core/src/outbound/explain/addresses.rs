@@ -72,7 +72,8 @@ fn connection(attempt: &TryRecord) -> Rule {
         }
         None => {
             let why = attempt.result.strip_prefix(NOT_CONNECTED).unwrap_or(&attempt.result);
-            rule("connection", "RFC 5321 5.1", Mark::Fail, why)
+            // The number of the error is for programmers.
+            rule("connection", "RFC 5321 5.1", Mark::Fail, why.split(" (os error").next().unwrap_or(why))
         }
     }
 }
@@ -128,8 +129,8 @@ fn certificate(host: &HostRecord, attempt: &TryRecord, tls: &TlsRecord) -> Rule 
             "certificate",
             "RFC 7672 2.2",
             Mark::NotApplicable,
-            "not checked: nothing says which one would be right. TLS keeps listeners out, and nobody who pretends to be the \
-             server",
+            "not checked: nothing says which one would be right. TLS keeps listeners out, but not somebody who pretends to \
+             be the server",
         ),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Outcome;
 use super::super::decision::Decision;
 use super::super::outcome::{Reach, Verdict};
-use super::{Explanation, Fate, HostPart, Mark, Question, is_known, rule};
+use super::{Explanation, Fate, HostPart, Mark, Question, Rule, is_known, rule};
 use crate::account::Recipient;
 
 /// What a conclusion is drawn from.
@@ -93,7 +93,9 @@ fn without_hosts(facts: &Facts<'_>, outcome: &Outcome, lifetime: Duration) -> En
         Fate::Nothing | Fate::Refuse => "A message would be returned at once".to_owned(),
         _ => format!("A message would wait, and be tried again for {}", days(lifetime)),
     };
-    let mut ending = Ending::new(fate, format!("{what}: {}.", outcome.text));
+    // The rule above has the words of the validator; here is what they mean.
+    let why = facts.decision.triage.as_ref().map_or(&outcome.text, |triage| &triage.cause);
+    let mut ending = Ending::new(fate, format!("{what}: {why}."));
     if let Some(triage) = &facts.decision.triage {
         ending.operator.clone_from(&triage.operator);
         ending.here.clone_from(&triage.here);
@@ -166,7 +168,7 @@ fn delayed(facts: &Facts<'_>, lifetime: Duration) -> Ending {
         several => {
             let reasons: Vec<String> =
                 several.iter().map(|host| format!("{}: {}", host.host, reason(host, facts))).collect();
-            reasons.join("; ")
+            format!("none of its {} hosts can be used ({})", several.len(), reasons.join("; "))
         }
     };
     let whose = if facts.relay { "the relay host" } else { "the domain" };
@@ -179,14 +181,37 @@ fn delayed(facts: &Facts<'_>, lifetime: Duration) -> Ending {
         ending.operator.clone_from(&triage.operator);
         ending.here.clone_from(&triage.here);
         ending.exception.clone_from(&triage.exception);
+    } else if facts.hosts.iter().any(is_silent) {
+        ending.operator.push("Start the mail server, or open its port to the world.".to_owned());
+        ending.here.push(
+            "Nothing has to be done: the mail waits. If no other host answers either, see whether this server may connect to \
+             port 25 at all; many providers block it."
+                .to_owned(),
+        );
     }
     ending
+}
+
+/// Whether a host has addresses and none of them takes a connection.
+fn is_silent(host: &HostPart) -> bool {
+    let failed =
+        |rules: &[Rule]| rules.iter().any(|rule| rule.rule == "connection" && rule.verdict == Mark::Fail);
+    !host.addresses.is_empty() && host.addresses.iter().all(|address| failed(&address.rules))
 }
 
 /// Why a host would not take mail, in a clause.
 fn reason(host: &HostPart, facts: &Facts<'_>) -> String {
     if let Some(triage) = &host.triage {
-        return triage.cause.clone();
+        return format!("{} ({})", triage.cause, triage.class);
+    }
+    if is_silent(host) {
+        let rules = host.addresses.iter().flat_map(|address| &address.rules);
+        let why = rules.map(|rule| rule.text.as_str()).next().unwrap_or_default();
+        return format!(
+            "{} cannot be connected to ({})",
+            host.host,
+            why.trim_start_matches("no connection: ")
+        );
     }
     let record = facts.decision.hosts.iter().find(|record| record.host == host.host);
     if let Some(skipped) = record.and_then(|record| record.skipped.clone()) {

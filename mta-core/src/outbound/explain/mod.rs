@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use mta_smtp::address::{Host, Mailbox};
 use serde::Serialize;
 
+pub(super) use self::text::Out;
 use super::attempt::Purpose;
 use super::decision::{Decision, TriageRecord};
 use super::examine::{Examined, examine};

@@ -14,7 +14,7 @@ const BEFORE: usize = 4 + 2 + NAME + 2;
 impl Explanation {
     /// The explanation in lines of at most `columns` characters, where words allow.
     pub fn text(&self, columns: usize) -> String {
-        let mut out = Out { text: String::new(), columns: columns.max(60) };
+        let mut out = Out::new(columns);
         let fate = match self.fate {
             Fate::Deliver => "mail would be DELIVERED",
             Fate::Delay => "mail would be DELAYED",
@@ -46,7 +46,12 @@ impl Explanation {
                 }
             }
             if let Some(triage) = &host.triage {
-                out.hanging(2, 2, &format!("Most likely ({}): {}.", triage.class, triage.cause));
+                // Of one host the conclusion tells it.
+                if self.hosts.len() > 1 {
+                    out.hanging(2, 2, &format!("Most likely ({}): {}.", triage.class, triage.cause));
+                } else if !triage.evidence.is_empty() {
+                    out.line(2, "What else was seen");
+                }
                 for evidence in &triage.evidence {
                     out.hanging(2, 4, &format!("- {evidence}"));
                 }
@@ -55,7 +60,7 @@ impl Explanation {
         out.blank();
         out.hanging(0, 0, &self.conclusion);
         self.remedies(&mut out);
-        out.text
+        out.finish()
     }
 
     fn remedies(&self, out: &mut Out) {
@@ -75,17 +80,26 @@ impl Explanation {
     }
 }
 
-struct Out {
+/// Lines of running text.
+pub(in crate::outbound) struct Out {
     text: String,
     columns: usize,
 }
 
 impl Out {
-    fn blank(&mut self) {
+    pub(in crate::outbound) fn new(columns: usize) -> Self {
+        Self { text: String::new(), columns: columns.max(60) }
+    }
+
+    pub(in crate::outbound) fn finish(self) -> String {
+        self.text
+    }
+
+    pub(in crate::outbound) fn blank(&mut self) {
         self.text.push('\n');
     }
 
-    fn line(&mut self, indent: usize, text: &str) {
+    pub(in crate::outbound) fn line(&mut self, indent: usize, text: &str) {
         // Writing into a string cannot fail.
         let _ = writeln!(self.text, "{:indent$}{}", "", visible(text));
     }
@@ -100,7 +114,7 @@ impl Out {
         }
     }
 
-    fn rule(&mut self, indent: usize, rule: &Rule) {
+    pub(in crate::outbound) fn rule(&mut self, indent: usize, rule: &Rule) {
         let mark = match rule.verdict {
             Mark::Ok => "ok",
             Mark::Fail => "FAIL",
@@ -112,7 +126,7 @@ impl Out {
         self.wrapped(indent, &head, BEFORE, &rule.text, source.as_deref());
     }
 
-    fn hanging(&mut self, indent: usize, hang: usize, text: &str) {
+    pub(in crate::outbound) fn hanging(&mut self, indent: usize, hang: usize, text: &str) {
         let hang = hang.saturating_sub(indent);
         self.wrapped(indent, "", hang, text, None);
     }
