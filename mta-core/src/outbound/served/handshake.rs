@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures_lite::AsyncWriteExt;
 use futures_rustls::TlsConnector;
@@ -131,7 +132,9 @@ async fn starttls(tcp: TcpStream, options: &Options) -> Result<TcpStream, String
         eight_bit: options.eight_bit,
         limits: options.smtp,
     };
-    let mut connection = Connection::new(Stream::Plain(tcp), settings, Arc::new(NoContent));
+    // Greeting, EHLO and STARTTLS, each within its time.
+    let until = Instant::now() + options.smtp.greeting + options.smtp.command * 2;
+    let mut connection = Connection::new(Stream::Plain(tcp), settings, Arc::new(NoContent), until);
     match connection.next().await {
         Event::StartTls => connection.take_plain().ok_or_else(|| "no connection".to_owned()),
         Event::Failed(failure) => {
