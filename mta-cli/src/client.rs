@@ -163,7 +163,7 @@ fn offline(state_dir: &Path, writing: bool) -> Result<QueueOperations, Problem> 
 }
 
 /// What it means that the queue cannot be opened.
-fn open_problem(error: OpenError) -> Problem {
+pub(crate) fn open_problem(error: OpenError) -> Problem {
     let exit = match error {
         OpenError::InUse { .. } | OpenError::Missing { .. } => Exit::UNREACHABLE,
         OpenError::NoSpace { .. } | OpenError::Older { .. } => Exit::TEMPORARY,

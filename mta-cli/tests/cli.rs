@@ -259,3 +259,47 @@ fn other_names_of_the_program() {
     assert_eq!(output.status.code(), Some(69));
     assert!(err(&output).contains("by SMTP only"));
 }
+
+#[test]
+fn backup_verify_and_restore_work_on_the_files() {
+    let dir = folder("");
+    let run = |words: &[&str]| {
+        let mut all = vec!["-c", "mta.toml"];
+        all.extend(words);
+        mta(dir.path(), &all)
+    };
+    assert_eq!(run(&["verify"]).status.code(), Some(69), "there is no queue yet");
+    assert_eq!(run(&["backup", "copy.db"]).status.code(), Some(69));
+    drop(mta_queue::Queue::open(dir.path(), mta_queue::Options::default()).unwrap());
+    let output = run(&["verify"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), "all is well: 0 messages, 0 recipients, 0 content files\n");
+    let output = run(&["backup", "copy.db"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).starts_with("0 messages, "), "{}", out(&output));
+    assert_eq!(run(&["backup", "copy.db"]).status.code(), Some(64), "it is there already");
+    let output = run(&["backup", "copies/", "--json"]);
+    let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(moved["moved"]["messages"], 0);
+    assert_eq!(run(&["verify", "copies"]).status.code(), Some(0));
+    let output = run(&["restore", "copy.db"]);
+    assert_eq!(output.status.code(), Some(0), "an empty queue is in nobody's way: {}", err(&output));
+    assert_eq!(run(&["restore", "copies"]).status.code(), Some(0));
+    std::fs::write(dir.path().join("content/note"), "somebody's").unwrap();
+    let output = run(&["verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(verified["verified"]["problems"][0]["kind"], "foreign");
+    let running = mta_queue::Queue::open(dir.path(), mta_queue::Options::default()).unwrap();
+    for words in [&["restore", "copy.db", "--force"][..], &["verify", "--repair"]] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(69), "{}", err(&output));
+        assert!(err(&output).contains("in use"), "{}", err(&output));
+    }
+    drop(running);
+    assert_eq!(
+        run(&["verify", "--repair"]).status.code(),
+        Some(1),
+        "a foreign file is for a person to judge"
+    );
+}

@@ -101,12 +101,12 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 type Result<T> = std::result::Result<T, BackupError>;
 
 /// The disk's error at a path.
-fn at(path: &Path) -> impl Fn(io::Error) -> BackupError {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> BackupError {
     |error| BackupError::Disk(path.to_owned(), error.to_string())
 }
 
 /// The database's error at a path.
-fn in_database(path: &Path) -> impl Fn(rusqlite::Error) -> BackupError {
+pub(crate) fn in_database(path: &Path) -> impl Fn(rusqlite::Error) -> BackupError {
     |error| BackupError::Disk(path.to_owned(), QueueError::from(error).to_string())
 }
 
@@ -203,7 +203,7 @@ fn copy_all(state: &Path, database: &Path, as_directory: bool, progress: Progres
         }
     }
     if left_out {
-        repair::recount(&copy).map_err(|error| BackupError::Disk(database.to_owned(), error.to_string()))?;
+        repair::recount(&copy).map_err(in_database(database))?;
     }
     if let Sink::Directory(directory) = &sink {
         sync(directory)?;
@@ -303,9 +303,7 @@ pub fn restore(source: &Path, state: &Path, force: bool, progress: Progress<'_>)
     if !force && state.join(DATABASE).exists() && !is_empty_queue(state)? {
         return Err(BackupError::Exists(state.join(DATABASE)));
     }
-    let building = state.join(BUILDING);
-    remove(&building)?;
-    make_directory(&building)?;
+    let building = begin(state)?;
     let moved = build(source, &building, progress);
     let mut moved = match moved {
         Ok(moved) => moved,
@@ -314,9 +312,24 @@ pub fn restore(source: &Path, state: &Path, force: bool, progress: Progress<'_>)
             return Err(error);
         }
     };
+    moved.aside = Some(put_in_place(state, "replaced")?).filter(|path| path.exists());
+    Ok(moved)
+}
+
+/// An empty directory to build in what is to be put in place.
+pub(crate) fn begin(state: &Path) -> Result<PathBuf> {
+    let building = state.join(BUILDING);
+    remove(&building)?;
+    make_directory(&building)?;
+    Ok(building)
+}
+
+/// Declares what was built complete and puts it in place. Returns where what was there before lies, if anything was.
+pub(crate) fn put_in_place(state: &Path, word: &str) -> Result<PathBuf> {
+    let building = state.join(BUILDING);
     give_to_owner_of(state, &building).map_err(at(&building))?;
     crash::point("restore-built");
-    let aside = format!("replaced-{}", unix_seconds(SystemTime::now()));
+    let aside = format!("{word}-{}", unix_seconds(SystemTime::now()));
     fs::write(building.join("aside"), &aside).map_err(at(&building))?;
     sync(&building.join("aside"))?;
     sync(&building)?;
@@ -324,8 +337,7 @@ pub fn restore(source: &Path, state: &Path, force: bool, progress: Progress<'_>)
     sync(state)?;
     crash::point("restore-ready");
     finish_restore(state).map_err(at(state))?;
-    moved.aside = Some(state.join(aside)).filter(|path| path.exists());
-    Ok(moved)
+    Ok(state.join(aside))
 }
 
 /// A queue without a single message, as a daemon makes at its first start.

@@ -4,10 +4,12 @@
 //! What it does not: it selects nothing (`reader`); it is given the recipients.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use rusqlite::{OptionalExtension, params};
 
+use crate::claim::Claims;
 use crate::crash;
 use crate::destination::{self, Change};
 use crate::error::QueueError;
@@ -183,6 +185,8 @@ fn set_state(
 pub(crate) struct SetAside {
     pub(crate) message: QueueId,
     pub(crate) reason: String,
+    /// Where it is passed over if not even this can be written.
+    pub(crate) claims: Arc<Claims>,
 }
 
 impl Operation for SetAside {
@@ -212,6 +216,7 @@ impl Operation for SetAside {
         match result {
             Ok(()) => log::error!("qid={qid} event=set-aside reason={reason:?}"),
             Err(error) => {
+                self.claims.pass_over(qid);
                 log::error!("qid={qid} event=not-set-aside reason={reason:?} error={:?}", error.to_string())
             }
         }

@@ -15,7 +15,7 @@ use mta_smtp::envelope::Recipient;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::crash;
-use crate::error::QueueError;
+use crate::error::{QueueError, is_damage};
 use crate::id::QueueId;
 use crate::message::Message;
 use crate::recipient::RecipientKey;
@@ -27,6 +27,9 @@ const MAX_LOOKED_AT: usize = 4_096;
 
 /// Due destinations read at a time.
 const PAGE: usize = 128;
+
+/// Messages passed over, at most: beyond it the database needs a repair before anything else.
+const MAX_UNREADABLE: usize = 10_000;
 
 /// Recipients of one claim, at most: RFC 5321 4.5.3.1.8 has every server take 100.
 pub const MAX_RECIPIENTS: usize = 100;
@@ -150,6 +153,8 @@ impl Round {
 pub(crate) struct InHand {
     round: Option<Round>,
     recipients: HashSet<RecipientKey>,
+    /// Messages that cannot be read and could not be set aside either: passed over until the next start.
+    unreadable: HashSet<i64>,
     /// Recipients in hand of each destination.
     destinations: HashMap<i64, usize>,
 }
@@ -175,6 +180,14 @@ impl Claims {
         }
         let busy = keys.len() - idle.len();
         (ClaimGuard { claims: Arc::clone(self), keys: idle }, busy)
+    }
+
+    /// Passes a message over from now on.
+    pub(crate) fn pass_over(&self, message: QueueId) {
+        let mut in_hand = self.lock();
+        if in_hand.unreadable.len() < MAX_UNREADABLE {
+            in_hand.unreadable.insert(message.as_i64());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, InHand> {
@@ -235,6 +248,20 @@ struct DueRow {
     id: i64,
     name: String,
     failures: u32,
+}
+
+/// Why a message is not claimed.
+enum GatherError {
+    /// It cannot be read; others can.
+    Damage(&'static str),
+    /// The queue cannot be read.
+    Queue(QueueError),
+}
+
+impl From<rusqlite::Error> for GatherError {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_damage(&error) { Self::Damage("page of the database") } else { Self::Queue(error.into()) }
+    }
 }
 
 /// A due destination with room.
@@ -501,10 +528,16 @@ impl<P: Planner> Search<'_, P> {
         let mut damaged = None;
         while let Some(row) = rows.next()? {
             let key = RecipientKey { message: row.get(0)?, n: row.get(1)? };
-            if self.in_hand.recipients.contains(&key) || damaged == Some(key.message) {
+            let passed_over = self.in_hand.unreadable.contains(&key.message) || damaged == Some(key.message);
+            if passed_over || self.in_hand.recipients.contains(&key) {
                 continue;
             }
-            match self.gather(key.message, candidate.id, &candidate.next_hop)? {
+            let gathered = match self.gather(key.message, candidate.id, &candidate.next_hop) {
+                Err(GatherError::Damage(damage)) => Err(damage),
+                Err(GatherError::Queue(error)) => return Err(error),
+                Ok(found) => Ok(found),
+            };
+            match gathered {
                 Ok(found) => {
                     self.planner.claimed(&candidate.next_hop);
                     return Ok(Some(found));
@@ -520,14 +553,16 @@ impl<P: Planner> Search<'_, P> {
     }
 
     /// All due recipients of a message that lead to one next-hop: those of `seed`, the destination that was asked about,
-    /// and of others for which the planner names an equal one. The inner error is damage.
+    /// and of others for which the planner names an equal one.
     fn gather(
         &mut self,
         message: i64,
         seed: i64,
         next_hop: &P::NextHop,
-    ) -> Result<Result<Found<P::NextHop>, &'static str>, QueueError> {
-        let Some(stored) = load_message(self.connection, message)? else { return Ok(Err("message")) };
+    ) -> Result<Found<P::NextHop>, GatherError> {
+        let Some(stored) = load_message(self.connection, message)? else {
+            return Err(GatherError::Damage("message"));
+        };
         let connection = self.connection;
         let mut statement = connection.prepare_cached(&format!(
             "SELECT {RECIPIENT_COLUMNS}, d.id, d.name, d.failures, d.last_reply
@@ -548,7 +583,7 @@ impl<P: Planner> Search<'_, P> {
             }
             let mut recipient = match claimed_recipient(row, &name, failures) {
                 Ok(recipient) => recipient,
-                Err(damage) => return Ok(Err(damage)),
+                Err(damage) => return Err(GatherError::Damage(damage)),
             };
             recipient.last_reply = row.get::<_, Option<String>>(17)?.or(recipient.last_reply);
             if self.in_hand.recipients.contains(&recipient.key) {
@@ -561,10 +596,10 @@ impl<P: Planner> Search<'_, P> {
             recipients.push((recipient, destination));
         }
         if recipients.is_empty() {
-            return Ok(Err("recipients"));
+            return Err(GatherError::Damage("recipients"));
         }
         self.in_hand.take(&recipients);
-        Ok(Ok(Found { message: stored, next_hop: next_hop.clone(), recipients }))
+        Ok(Found { message: stored, next_hop: next_hop.clone(), recipients })
     }
 
     /// When something that is not due now falls due. A destination with something in hand is due by that already, so its
@@ -604,7 +639,7 @@ pub(crate) fn claimed_recipient(
 }
 
 /// A message's row; `None` where there is none or it makes no message.
-pub(crate) fn load_message(connection: &Connection, id: i64) -> Result<Option<Message>, QueueError> {
+pub(crate) fn load_message(connection: &Connection, id: i64) -> rusqlite::Result<Option<Message>> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.id = ?1"))?;
     let mut rows = statement.query([id])?;

@@ -115,6 +115,13 @@ impl fmt::Display for QueueError {
 
 impl std::error::Error for QueueError {}
 
+/// Whether SQLite met damage in its file, as opposed to a disk that is full or fails.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 impl From<rusqlite::Error> for QueueError {
     fn from(error: rusqlite::Error) -> Self {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {

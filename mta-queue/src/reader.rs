@@ -15,7 +15,7 @@ use crate::admin::{
 };
 use crate::change::Kind;
 use crate::content::{ContentReader, stored_path};
-use crate::error::{OpenError, QueueError};
+use crate::error::{OpenError, QueueError, is_damage};
 use crate::id::QueueId;
 use crate::recipient::{RecipientKey, StoredRecipient};
 use crate::rows::{self, MESSAGE_COLUMNS, RECIPIENT_COLUMNS};
@@ -156,7 +156,12 @@ impl Reader {
         )?;
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let found: Option<(i64, Option<i64>, Option<Vec<u8>>)> =
-            find.query_row([id.as_i64()], row).optional()?;
+            match find.query_row([id.as_i64()], row).optional() {
+                Err(error) if is_damage(&error) => {
+                    return Err(QueueError::Damaged("the database is damaged where its content lies"));
+                }
+                found => found?,
+            };
         let Some((size, file, inline)) = found else { return Ok(None) };
         let size = u64::try_from(size).unwrap_or(0);
         match (file, inline) {

@@ -348,7 +348,8 @@ impl Queue {
     }
 
     fn set_aside(&self, message: QueueId, reason: &str) {
-        self.send(Box::new(SetAside { message, reason: reason.to_owned() }));
+        let claims = Arc::clone(&self.inner.claims);
+        self.send(Box::new(SetAside { message, reason: reason.to_owned(), claims }));
     }
 
     /// Hands an operation to the writer, or tells it that there is none.

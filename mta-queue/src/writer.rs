@@ -172,6 +172,11 @@ impl Writer {
             finish(operation, Err(QueueError::Closed));
         }
         self.sync_and_delete();
+        // The database alone is the whole queue while nobody has it open.
+        let folded = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = folded {
+            log::warn!("event=no-checkpoint reason={:?}", error.to_string());
+        }
         if let Some(done) = closing {
             drop(self);
             let _ = done.send(());

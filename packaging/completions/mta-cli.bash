@@ -10,7 +10,7 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve status queue config explain probe tlsa dns --config --version --help"
+    ["mta-cli"]="serve status queue backup restore verify config explain probe tlsa dns --config --version --help"
     ["mta-cli serve"]="--config --help"
     ["mta-cli status"]="--json --config --help"
     ["mta-cli queue"]="list show retry drop --config --help"
@@ -18,6 +18,9 @@ declare -gA _mta_cli_words=(
     ["mta-cli queue show"]="--json --config --help"
     ["mta-cli queue retry"]="--to --from --status --all --dry-run --json --config --help"
     ["mta-cli queue drop"]="--to --from --status --all --dry-run --yes --json --config --help"
+    ["mta-cli backup"]="--force --json --config --help"
+    ["mta-cli restore"]="--force --json --config --help"
+    ["mta-cli verify"]="--repair --json --config --help"
     ["mta-cli config"]="check show --config --help"
     ["mta-cli config check"]="--json --config --help"
     ["mta-cli config show"]="--diff --defaults --json --config --help"

@@ -1,5 +1,6 @@
 //! The verbs, one file for each group. A verb returns how the program ends; a [`Problem`] is told on standard error.
 
+mod backup;
 mod config;
 mod dns;
 pub mod doc;
@@ -31,6 +32,9 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Serve(_)) => serve::run(file),
         Some(Verb::Status(verb)) => status::run(file, &verb),
         Some(Verb::Queue(verb)) => queue::run(file, verb.verb),
+        Some(Verb::Backup(verb)) => backup::backup(file, &verb),
+        Some(Verb::Restore(verb)) => backup::restore(file, &verb),
+        Some(Verb::Verify(verb)) => backup::verify(file, &verb),
         Some(Verb::Config(verb)) => config::run(file, &verb.verb),
         Some(Verb::Explain(verb)) => explain::explain(file, &verb),
         Some(Verb::Probe(verb)) => explain::probe(file, &verb),
