@@ -8,6 +8,7 @@
 //! What each kind means and what to do about it is in [`Kind::meaning`], from which the manual is made.
 
 mod kind;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 use crate::log::Line;
 
 pub use kind::Kind;
+pub use store::{QueueStore, from_stored};
 
 /// Open alerts at most; beyond it the one that was raised last the longest ago makes room.
 pub const MAX_OPEN: usize = 200;

@@ -8,8 +8,8 @@ use mta_smtp::address::{Domain, Mailbox};
 
 use super::{Config, DaneMode, Destination, DnsMode, Relay, RelayTls};
 use crate::account::{Accounts, LocalDomain};
-use crate::outbound::scheduler;
 use crate::outbound::tls_policy::{DestinationRule, TlsRule};
+use crate::outbound::{breaker, scheduler};
 use crate::routing::table::RoutingTable;
 use crate::routing::{self, RelayAuth, RelayHost};
 use crate::{dns, inbound, outbound};
@@ -153,6 +153,7 @@ impl Config {
                 sessions: size(out.max_idle_sessions),
                 sessions_per_host: size(out.max_idle_sessions_per_host),
             },
+            retry_blocked: out.retry_blocked,
             destinations: self.destinations.iter().filter_map(|(name, rule)| tls_rule(name, rule)).collect(),
             ..outbound::Options::default()
         };
@@ -197,6 +198,13 @@ impl Config {
         scheduler::Options {
             deliveries: self.outbound.max_deliveries as usize,
             deliveries_per_next_hop: self.outbound.max_deliveries_per_destination as usize,
+            first_deliveries_per_next_hop: self.outbound.first_deliveries_per_destination as usize,
+            breaker: breaker::Settings {
+                destinations: size(self.outbound.site_fault_destinations),
+                probe: self.outbound.site_fault_probe,
+                ..breaker::Settings::default()
+            },
+            outbound: self.outbound_options(),
             schedule: scheduler::Schedule {
                 waits: self.queue.retry.clone(),
                 lifetime: self.queue.lifetime,

@@ -15,7 +15,7 @@ mod options;
 pub mod render;
 pub mod table;
 mod types;
-mod value;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -201,6 +201,16 @@ pub struct Outbound {
     pub max_deliveries: u32,
     /// Deliveries at a time to one destination.
     pub max_deliveries_per_destination: u32,
+    /// Deliveries at a time to one destination to begin with.
+    pub first_deliveries_per_destination: u32,
+    /// Own rows for the table of known replies.
+    pub provider_replies_file: Option<PathBuf>,
+    /// How old mail may get that a provider refuses by a block of this host.
+    pub retry_blocked: Duration,
+    /// Unrelated destinations that must fail alike before the fault is thought to be here.
+    pub site_fault_destinations: u32,
+    /// The time between the first probes then.
+    pub site_fault_probe: Duration,
     /// MX hosts tried in one attempt.
     pub max_hosts: u32,
     /// Addresses tried of one MX host.

@@ -18,7 +18,8 @@ use crate::delivery::local;
 use crate::dns;
 use crate::inbound;
 use crate::log::Line;
-use crate::outbound::scheduler::{Deliver, Delivery, Scheduler};
+use crate::outbound::provider::{self, Providers};
+use crate::outbound::scheduler::{Deliver, Delivery, Scheduler, Site};
 use crate::outbound::{self, Job};
 use crate::routing::Route;
 use crate::stop::stop;
@@ -48,12 +49,18 @@ pub(super) fn run(
     config: Config,
     path: Option<PathBuf>,
 ) -> Result<(), StartError> {
-    let Prepared { listeners, control, access, tls, queue } = prepared;
-    let alerts = Alerts::default();
+    let Prepared { listeners, control, access, tls, queue, providers } = prepared;
+    let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
+    let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
     let sts = sts(&config, &dns, &queue);
-    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, alerts));
-    let scheduler =
-        Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), config.scheduler_options());
+    let shared =
+        Arc::new(Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, site.clone()));
+    let scheduler = Scheduler::new(
+        queue.clone(),
+        Arc::new(Deliverer(Arc::clone(&shared))),
+        config.scheduler_options(),
+        site,
+    );
     let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
     let operations = QueueOperations::live(queue.clone(), status(&shared, &inbound, &scheduler));
     let parts = Parts { shared, scheduler, inbound };
@@ -147,8 +154,11 @@ impl Parts {
         let config = Config::load(path).map_err(|errors| errors.to_string())?;
         let identity = start::configured_identity(&config).map_err(|error| error.text)?;
         let tls = start::tls(&config, identity).map_err(|error| error.text)?;
+        let providers = provider::load(config.outbound.provider_replies_file.as_deref())
+            .map_err(|error| format!("outbound.provider_replies_file: {error}"))?;
         self.shared.warn_of_restart(&config);
         self.inbound.reload(self.shared.inbound_settings(&config, &tls));
+        self.shared.site.providers.reload(providers);
         self.shared.apply(&config, &tls);
         self.scheduler.reload(config.scheduler_options());
         crate::log::init(config.log.target, config.log.level)
@@ -167,8 +177,8 @@ struct Shared {
     started_at: SystemTime,
     /// The configuration at start, for the keys that only a restart changes.
     at_start: Config,
-    /// What the administrator has to know.
-    alerts: Alerts,
+    /// What the administrator has to know, and what is known of providers.
+    site: Site,
     live: Mutex<Arc<Live>>,
 }
 
@@ -197,7 +207,7 @@ impl Shared {
         sts: Arc<Sts>,
         path: Option<PathBuf>,
         listeners: &[crate::net::Listener],
-        alerts: Alerts,
+        site: Site,
     ) -> Self {
         Self {
             dns,
@@ -208,7 +218,7 @@ impl Shared {
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             started_at: SystemTime::now(),
             at_start: config.clone(),
-            alerts,
+            site,
             live: Mutex::new(Live::new(config, &tls)),
         }
     }
@@ -217,17 +227,19 @@ impl Shared {
         Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is open now.
+    /// What is open now. While no lookup works nobody may have tried one.
     fn open_alerts(&self) -> Vec<AlertView> {
-        if self.dns.is_site_fault() {
+        let open = self.site.alerts.open();
+        let is_told = open.iter().any(|open| open.kind == alert::Kind::SiteFault && open.subject != "dns");
+        if self.dns.is_site_fault() && !is_told {
             let text = format!("no mail leaves: {}", self.dns.report().reason);
             let remedy =
                 "see to it that this host reaches a resolver that passes DNSSEC on, or the root servers";
-            self.alerts.raise(alert::Kind::SiteFault, "dns", &text, remedy);
+            self.site.alerts.raise(alert::Kind::SiteFault, "dns", &text, remedy);
         } else {
-            self.alerts.clear(alert::Kind::SiteFault, "dns");
+            self.site.alerts.clear(alert::Kind::SiteFault, "dns");
         }
-        self.alerts.open().iter().map(AlertView::from).collect()
+        self.site.alerts.open().iter().map(AlertView::from).collect()
     }
 
     fn apply(&self, config: &Config, tls: &Tls) {
@@ -287,6 +299,7 @@ impl Deliver for Deliverer {
             tls: Arc::clone(&self.0.tls_client),
             sts: Some(Arc::clone(&self.0.sts)),
             pool: self.0.pool.clone(),
+            providers: Arc::clone(&self.0.site.providers),
         };
         Box::pin(async move { outbound::attempt(&context, &job).await })
     }

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::control::{self, Access};
 use crate::log::Line;
 use crate::net::{ListenError, Listener, activated};
+use crate::outbound::provider;
 use crate::privilege::{ServiceUser, is_root};
 use crate::tls::server::Identity;
 
@@ -26,6 +27,8 @@ pub(super) struct Prepared {
     pub(super) access: Access,
     pub(super) tls: Tls,
     pub(super) queue: Queue,
+    /// The table of known replies.
+    pub(super) providers: provider::Table,
 }
 
 /// What clients are shown.
@@ -56,9 +59,12 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, StartError> {
     }
     check_writable(&config.state_dir)?;
     let tls = tls(config, configured)?;
+    let providers = provider::load(config.outbound.provider_replies_file.as_deref()).map_err(|error| {
+        StartError::new(CONFIGURATION, format!("outbound.provider_replies_file: {error}"))
+    })?;
     let queue =
         Queue::open(&config.state_dir, config.queue_options()).map_err(|error| queue_error(&error))?;
-    Ok(Prepared { listeners, control, access, tls, queue })
+    Ok(Prepared { listeners, control, access, tls, queue, providers })
 }
 
 /// The user to become. Running on as root is said loudly and allowed: a laboratory in a namespace has nobody else.

@@ -225,6 +225,20 @@ impl Service {
         matches!(self.report().verdict, Verdict::Failed)
     }
 
+    /// Whether the system knows no way to any server that could be asked: the self-test need not have noticed yet. Looks
+    /// into the routing table and sends nothing.
+    fn has_no_route(&self) -> bool {
+        let mut servers = forwarders(&self.0.options).unwrap_or_default();
+        if self.0.options.recursion {
+            servers.extend(&self.0.root_servers);
+        }
+        let no_route = |server: &SocketAddr| {
+            let from = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            std::net::UdpSocket::bind(from).and_then(|socket| socket.connect(server)).is_err()
+        };
+        !servers.is_empty() && servers.iter().all(no_route)
+    }
+
     /// How full the cache of validated answers is.
     pub fn cache_stats(&self) -> CacheStats {
         self.0.validating.validator().cache_stats()
@@ -250,7 +264,10 @@ impl Resolver for Service {
     }
 
     fn site_fault(&self) -> Option<String> {
-        self.is_site_fault().then(|| self.report().reason)
+        if self.is_site_fault() {
+            return Some(self.report().reason);
+        }
+        self.has_no_route().then(|| "there is no route to any server that could be asked".to_owned())
     }
 }
 

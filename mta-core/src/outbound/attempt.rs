@@ -11,12 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mta_dane::discovery::{self, MxDiscovery, MxList, NextHop};
 use mta_dane::dnssec::Status;
 use mta_dane::failure::{LookupError, NextHopFailure};
-use mta_dane::reference::a_labels;
+use mta_dane::reference::{a_labels, text as name_text};
 use mta_smtp::address::{Host, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
 use mta_smtp::reply::EnhancedStatus;
 
 use super::outcome::{self, Outcome, Reach};
+use super::provider::Providers;
 use super::tls_policy::{self, DestinationRule};
 use super::{Decision, Options, Pool, RecipientOutcome, discover, parts, record, triage};
 use crate::dns::Resolver;
@@ -79,6 +80,8 @@ pub struct Context {
     pub sts: Option<Arc<Sts>>,
     /// Sessions that other attempts have left open.
     pub pool: Pool,
+    /// What is known of mail providers, and what is held against whom.
+    pub providers: Arc<Providers>,
 }
 
 /// What an attempt led to.
@@ -219,8 +222,44 @@ impl<'a> Run<'a> {
         if self.job.relay().is_none() {
             self.decision.mx = Some(record::mx(&list));
         }
+        let options = self.held_back(&list, options)?;
         self.all_hosts(&list, port, &options).await;
         Ok(())
+    }
+
+    /// What is held against the group of these hosts: nothing is tried before its time, or IPv4 only.
+    fn held_back(
+        &mut self,
+        list: &MxList,
+        mut options: discovery::Options,
+    ) -> Result<discovery::Options, Box<Outcome>> {
+        let mut hosts: Vec<(u16, String)> =
+            list.hosts.iter().map(|host| (host.preference, name_text(&host.name))).collect();
+        hosts.sort_unstable();
+        let hosts: Vec<&str> = hosts.iter().map(|(_, name)| name.as_str()).collect();
+        if self.job.relay().is_some() {
+            return Ok(options);
+        }
+        let Some(group) = self.context.providers.table().group(&hosts) else { return Ok(options) };
+        self.decision.group = Some(group.clone());
+        let now = SystemTime::now();
+        let Some(hold) = self.context.providers.hold(&group, now) else { return Ok(options) };
+        let lasts = |until: Option<SystemTime>| until.filter(|until| *until > now);
+        if let Some(until) = lasts(hold.paused_until)
+            && self.purpose == Purpose::Deliver
+        {
+            self.decision.held_until_unix = Some(until.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
+            let why = format!(
+                "mail for {group} is held back, because of an earlier reply: {}",
+                hold.class.meaning()
+            );
+            self.decision.ended_early = Some(why.clone());
+            return Err(Box::new(Outcome::deferred(Reach::NextHop, (4, 5), why)));
+        }
+        if lasts(hold.ipv4_until).is_some() && options.ipv4 {
+            options.ipv6 = false;
+        }
+        Ok(options)
     }
 
     async fn all_hosts(&mut self, list: &MxList, port: u16, options: &discovery::Options) {
@@ -360,7 +399,7 @@ impl<'a> Run<'a> {
     fn finish(mut self) -> AttemptReport {
         let no_host =
             || Outcome::deferred(Reach::NextHop, (4, 1), "no host could be tried in the time allowed");
-        let outcomes: Vec<RecipientOutcome> = self
+        let mut outcomes: Vec<RecipientOutcome> = self
             .slots
             .iter_mut()
             .zip(&self.job.recipients)
@@ -370,6 +409,9 @@ impl<'a> Run<'a> {
             })
             .collect();
         self.decision.elapsed_ms = millis(self.started.elapsed());
+        let age = self.decision.started_at_unix.saturating_sub(self.job.accepted_at_unix);
+        let (age, retry_blocked) = (Duration::from_secs(age), self.context.options.retry_blocked);
+        self.context.providers.table().explain(&mut outcomes, &mut self.decision, age, retry_blocked);
         self.decision.result = record::summary(&outcomes);
         for outcome in &outcomes {
             log::info!("{}", record::log_line(&self.decision, self.job, outcome));

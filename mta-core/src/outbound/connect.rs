@@ -98,6 +98,43 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
+/// The system knows no way to the address.
+pub const NO_ROUTE: &str = "no-route";
+
+/// The system has no descriptors, ports or buffers left.
+pub const RESOURCES: &str = "resources";
+
+/// Why a connection was not made, in a word for the decision record.
+pub fn error_word(error: &io::Error) -> &'static str {
+    use rustix::io::Errno;
+
+    const NONE_LEFT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let raw = error.raw_os_error();
+    let is_one_of = |of: &[Errno]| of.iter().any(|errno| raw == Some(errno.raw_os_error()));
+    match error.kind() {
+        _ if is_one_of(&NONE_LEFT) => RESOURCES,
+        _ if is_one_of(&[Errno::NETUNREACH, Errno::ADDRNOTAVAIL]) => NO_ROUTE,
+        _ if is_one_of(&[Errno::HOSTUNREACH]) => "unreachable",
+        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::TimedOut => "timeout",
+        _ => "failed",
+    }
+}
+
+/// Whether the system knows a way to the network at large, by the families that are on. It looks into the routing table
+/// and sends nothing: root name servers stand for everybody.
+pub fn has_route(options: &Options) -> bool {
+    const FAR: [(&str, &str, bool); 4] = [
+        ("0.0.0.0:0", "198.41.0.4:53", true),
+        ("0.0.0.0:0", "193.0.14.129:53", true),
+        ("[::]:0", "[2001:503:ba3e::2:30]:53", false),
+        ("[::]:0", "[2001:7fd::1]:53", false),
+    ];
+    let known =
+        |from: &str, to: &str| std::net::UdpSocket::bind(from).and_then(|socket| socket.connect(to)).is_ok();
+    FAR.iter().any(|(from, to, v4)| if *v4 { options.ipv4 } else { options.ipv6 } && known(from, to))
+}
+
 /// Opens a connection, from the configured source address where there is one.
 ///
 /// # Errors

@@ -76,6 +76,7 @@ impl Run<'_> {
             Err(error) => {
                 let reason = format!("no connection: {error}");
                 self.try_record().result.clone_from(&reason);
+                self.try_record().connect_error = Some(connect::error_word(&error).to_owned());
                 self.settle_open(&Outcome::deferred(Reach::Host, (4, 1), reason).at(&target.remote));
                 return Ended::Flow(Flow::NextAddress);
             }

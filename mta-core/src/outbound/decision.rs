@@ -47,6 +47,15 @@ pub struct Decision {
     /// The hosts considered, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostRecord>,
+    /// The group that the MX hosts belong to: a provider's name, or the hosts themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The group is held back until then, seconds since 1970, and nobody was connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_until_unix: Option<u64>,
+    /// What the replies mean that the table of known replies explains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub explained: Vec<ExplainedReply>,
     /// What it came to: `delivered`, `deferred`, `failed`, or a mixture such as `delivered 2, deferred 1`.
     pub result: String,
 }
@@ -66,9 +75,35 @@ impl Default for Decision {
             triage: None,
             result_type: None,
             hosts: Vec::new(),
+            group: None,
+            held_until_unix: None,
+            explained: Vec::new(),
             result: String::new(),
         }
     }
+}
+
+/// A reply that the table of known replies explains (see `outbound::provider`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExplainedReply {
+    /// The host that gave it.
+    pub host: String,
+    /// The reply in one line.
+    pub reply: String,
+    /// `rate-limited`, `reputation`, `reverse-name`, `greylisted`, `mailbox-full`, `content`, `authentication`, `dnsbl` or
+    /// `temporary`.
+    pub class: String,
+    /// Whose host it is, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What it means, half a sentence about the server.
+    pub meaning: String,
+    /// What the administrator can do.
+    pub advice: String,
+    /// A final refusal that is tried again all the same, because `outbound.retry_blocked` says so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 /// The MX lookup.
@@ -244,6 +279,9 @@ pub struct TryRecord {
     /// How long the connection took to open, in milliseconds; `None` where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ms: Option<u64>,
+    /// Why it did not, in a word: `no-route`, `unreachable`, `refused`, `timeout`, `resources` or `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_error: Option<String>,
     /// The session was there already: it had carried other messages, and rested. What is said of TLS is from its opening.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reused: Option<ReuseRecord>,

@@ -14,12 +14,14 @@
 //! - `session`: the driver of `mta_smtp::client` over a stream.
 //! - `outcome`: what became of each recipient, typed by reach and permanence.
 //! - `triage`: what most likely lies behind a failure, and what either side can do.
+//! - `provider`: what the replies of mail providers mean, and what is held against whom; `breaker`: whether it is us.
 //! - `decision`: the record of why, and its telling in sentences; `record` fills it in and writes the log lines.
 //!
 //! What it does not: it neither knows the queue nor decides when to try again (`outbound::scheduler`), and it delivers
 //! nothing to local mailboxes (`delivery`).
 
 pub mod attempt;
+pub mod breaker;
 pub mod connect;
 mod conversation;
 pub mod decision;
@@ -31,6 +33,7 @@ pub mod options;
 pub mod outcome;
 mod parts;
 mod pool;
+pub mod provider;
 mod record;
 pub mod scheduler;
 pub mod served;

@@ -54,6 +54,9 @@ pub struct Options {
     pub smtp: mta_smtp::client::Limits,
     /// What happens to 8-bit content when the server does not offer 8BITMIME.
     pub eight_bit: mta_smtp::client::EightBit,
+    /// Mail that a provider refuses by a block of this host is kept and tried again until it is so old. Zero: a refusal is
+    /// final (RFC 5321 4.2.1).
+    pub retry_blocked: Duration,
     /// Per-destination rules, looked up by recipient domain: the nearest that fits counts.
     pub destinations: Vec<super::tls_policy::DestinationRule>,
     /// MTA-STS.
@@ -85,6 +88,7 @@ impl Default for Options {
             discovery_timeout: Duration::from_secs(60),
             smtp: mta_smtp::client::Limits::default(),
             eight_bit: mta_smtp::client::EightBit::Send,
+            retry_blocked: Duration::ZERO,
             destinations: Vec::new(),
             sts: crate::sts::Options::default(),
         }

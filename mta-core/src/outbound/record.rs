@@ -18,7 +18,7 @@ use super::decision::{
     CertificateRecord, Decision, HopRecord, HostRecord, MxHost, MxRecord, ReplyRecord, StsRecord, TlsRecord,
     TlsaLookup, TryRecord,
 };
-use super::outcome::{RecipientOutcome, Remote, Verdict, short, told};
+use super::outcome::{Outcome, RecipientOutcome, Remote, Verdict, short, told};
 use super::session::Said;
 use crate::log::Line;
 use crate::sts::{Finding, Mode, Policy};
@@ -309,8 +309,15 @@ pub(super) fn log_line(decision: &Decision, job: &Job, of: &RecipientOutcome) ->
         .with("delay", now.saturating_sub(job.accepted_at_unix))
         .with("route", &job.route)
         .with_some("class", facts.class)
+        .with_some("means", class_of(decision, outcome))
         .with_some("rule", decision.rule.as_ref())
         .with("reason", &outcome.text)
+}
+
+/// What the table of known replies makes of the reply that decided.
+fn class_of<'d>(decision: &'d Decision, outcome: &Outcome) -> Option<&'d str> {
+    let reply = short(outcome.reply.as_ref()?);
+    decision.explained.iter().find(|known| known.reply == reply).map(|known| known.class.as_str())
 }
 
 /// Host, address and port as the log has them.

@@ -3,7 +3,8 @@
 //! All text of strangers in the record is free of control characters already; the sentences add none.
 
 use super::decision::{
-    COPIED, Decision, HostRecord, MxRecord, ReuseRecord, StsRecord, TlsRecord, TriageRecord, TryRecord,
+    COPIED, Decision, ExplainedReply, HostRecord, MxRecord, ReuseRecord, StsRecord, TlsRecord, TriageRecord,
+    TryRecord,
 };
 
 /// Hosts named in the sentence about the MX.
@@ -38,6 +39,12 @@ impl Decision {
                 let wanted = index + 1 == self.hosts.len() && !self.result.starts_with("delivered");
                 triage_sentences(triage, wanted, &mut story);
             }
+        }
+        for explained in &self.explained {
+            let who = explained.provider.as_ref().map_or_else(|| explained.host.clone(), Clone::clone);
+            let kept = if explained.kept { "; by outbound.retry_blocked it is tried again" } else { "" };
+            let ExplainedReply { class, meaning, advice, .. } = explained;
+            story.push(format!("What {who} means ({class}): {meaning}{kept}. What to do: {advice}."));
         }
         if !self.result.is_empty() {
             story.push(format!("Result: {}.", self.result));

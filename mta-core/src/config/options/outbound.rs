@@ -16,6 +16,7 @@ pub(super) fn rows() -> Vec<OptionSpec> {
     rows.extend(addresses());
     rows.extend(limits());
     rows.extend(sessions());
+    rows.extend(faults());
     rows.extend(timeouts());
     rows
 }
@@ -176,10 +177,19 @@ fn limits() -> Vec<OptionSpec> {
         ),
         bounded(
             "outbound.max_deliveries_per_destination",
-            "5",
+            "20",
             (1, 1000),
             |c, _| &mut c.outbound.max_deliveries_per_destination,
-            "Deliveries at a time to one destination.",
+            "Deliveries at a time to one destination, at most: a relay host, a provider, or the MX hosts that domains \
+             share. How many it takes is found out: more with each round of successes, half as many when it says \
+             421, refuses on connecting, or cannot be connected to.",
+        ),
+        bounded(
+            "outbound.first_deliveries_per_destination",
+            "5",
+            (1, 1000),
+            |c, _| &mut c.outbound.first_deliveries_per_destination,
+            "Deliveries at a time to a destination of which nothing is known yet.",
         ),
         bounded(
             "outbound.max_hosts",
@@ -252,6 +262,46 @@ fn sessions() -> Vec<OptionSpec> {
             (0, 1000),
             |c, _| &mut c.outbound.max_idle_sessions_per_host,
             "Sessions kept open without a message, with one host at one address.",
+        ),
+    ]
+}
+
+fn faults() -> Vec<OptionSpec> {
+    vec![
+        option(
+            "outbound.provider_replies_file",
+            "\"\"",
+            "\"/etc/mta/replies.toml\"",
+            |c, _| &mut c.outbound.provider_replies_file,
+            "Own rows for the table of known replies of mail providers, read before those that come with the program; \
+             mta-core/src/outbound/provider/replies.toml in the source shows the form. What a row leads to (a pause, \
+             fewer deliveries at once, IPv4 only, an alert) holds for all domains with the same MX hosts.",
+        ),
+        bounded(
+            "outbound.retry_blocked",
+            "\"0s\"",
+            (Duration::ZERO, DAY * 5),
+            |c, _| &mut c.outbound.retry_blocked,
+            "For how long after its arrival mail is kept and tried again that a provider refuses for good by a block of \
+             this host (a row marked worth_retrying). Zero, the default: a 5yz is final (RFC 5321 4.2.1) and the sender \
+             is told at once.",
+        ),
+        bounded(
+            "outbound.site_fault_destinations",
+            "4",
+            (2, 60),
+            |c, _| &mut c.outbound.site_fault_destinations,
+            "So many destinations that have nothing to do with each other must fail alike within half an hour, with \
+             nothing working meanwhile, before the fault is thought to be here. Then mail waits without growing older, \
+             an alert is raised, and single deliveries find out when it is over. What the system itself reports (no \
+             route, no DNS, no file descriptors) needs no such number.",
+        ),
+        bounded(
+            "outbound.site_fault_probe",
+            "\"30s\"",
+            (SECOND, MINUTE * 10),
+            |c, _| &mut c.outbound.site_fault_probe,
+            "The time between the first such deliveries; it doubles, up to five minutes.",
         ),
     ]
 }

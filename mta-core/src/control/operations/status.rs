@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::{QueueOperations, failed, to_value};
+use crate::alert::from_stored;
 use crate::control::protocol::Failure;
+use crate::control::views::AlertView;
 
 impl QueueOperations {
     /// What the daemon does and how much waits.
@@ -12,6 +14,11 @@ impl QueueOperations {
         status.running = self.daemon.is_some();
         if status.version.is_empty() {
             env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
+        }
+        if self.daemon.is_none() {
+            let stored = self.reader.alerts().map_err(failed)?;
+            status.alerts =
+                stored.iter().filter_map(from_stored).map(|alert| AlertView::from(&alert)).collect();
         }
         status.queue = self.reader.counts().map_err(failed)?.into();
         to_value(&status)

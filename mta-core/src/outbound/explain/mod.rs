@@ -183,8 +183,14 @@ pub async fn explain(
     let tls = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
     // Without what the daemon knows: a policy is fetched as by somebody who never sent there.
     let sts = Some(Sts::new(Arc::clone(&resolver), Arc::clone(&tls), None));
-    let context =
-        Context { resolver, options: Arc::new(config.outbound_options()), tls, sts, pool: Pool::none() };
+    let context = Context {
+        resolver,
+        options: Arc::new(config.outbound_options()),
+        tls,
+        sts,
+        pool: Pool::none(),
+        providers: Arc::default(),
+    };
     answer(&site, context, question).await
 }
 

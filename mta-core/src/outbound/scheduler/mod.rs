@@ -5,7 +5,10 @@
 //! not: it knows no SMTP and no mailbox (`Deliver` does), and it holds no queue in memory: only the claims under way.
 
 mod hops;
+mod learn;
+mod limit;
 mod settle;
+mod signs;
 #[cfg(test)]
 mod tests;
 
@@ -24,13 +27,19 @@ use mta_queue::{Claim, ContentReader, Due, Planner, Queue, QueueError, QueueId, 
 use mta_smtp::reply::EnhancedStatus;
 
 use super::{AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict};
+use crate::alert::Alerts;
 use crate::log::Line;
 use crate::routing::Route;
 use crate::stop::Stop;
 
 pub use mta_queue::schedule::Schedule;
 
-use hops::Hops;
+pub use hops::HopView;
+
+use super::breaker::{self, Breaker, Outages};
+use super::provider::Providers;
+use hops::{Ask, Hops, Key, Keys};
+use limit::{Bounds, Wave};
 use settle::Part;
 
 /// After the queue could not be read or written, so long until it is asked again: a result that cannot be written down
@@ -57,8 +66,14 @@ pub trait Deliver: Send + Sync {
 pub struct Options {
     /// Deliveries at once.
     pub deliveries: usize,
-    /// Deliveries at once to one next-hop.
+    /// Deliveries at once to one next-hop, at most; how many it takes is found out.
     pub deliveries_per_next_hop: usize,
+    /// Where that begins.
+    pub first_deliveries_per_next_hop: usize,
+    /// When the fault is ours.
+    pub breaker: breaker::Settings,
+    /// Those of the attempts, as far as the scheduler needs them: the address families in use.
+    pub outbound: super::Options,
     /// When to try again, and for how long.
     pub schedule: Schedule,
     /// Our host name, for notifications.
@@ -70,10 +85,29 @@ impl Default for Options {
         Self {
             deliveries: 100,
             deliveries_per_next_hop: 20,
+            first_deliveries_per_next_hop: 5,
+            breaker: breaker::Settings::default(),
+            outbound: super::Options::default(),
             schedule: Schedule::default(),
             hostname: "localhost".into(),
         }
     }
+}
+
+impl Options {
+    fn bounds(&self) -> Bounds {
+        let of = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Bounds { initial: of(self.first_deliveries_per_next_hop), max: of(self.deliveries_per_next_hop) }
+    }
+}
+
+/// What the scheduler shares with others.
+#[derive(Debug, Clone, Default)]
+pub struct Site {
+    /// Where the administrator is told.
+    pub alerts: Alerts,
+    /// What is known of mail providers; the attempts have the same.
+    pub providers: Arc<Providers>,
 }
 
 /// The scheduler. One for the process; shared by its tasks.
@@ -83,6 +117,9 @@ pub struct Scheduler {
     options: Mutex<Arc<Options>>,
     /// What is under way, by next-hop. Held for a moment only, never across a wait.
     hops: Mutex<Hops>,
+    breaker: Mutex<Breaker>,
+    outages: Mutex<Outages>,
+    site: Site,
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Nothing is claimed before this time.
     paused_until: Mutex<Option<SystemTime>>,
@@ -90,15 +127,19 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A scheduler for this queue; nothing happens before `run`.
-    pub fn new(queue: Queue, deliver: Arc<dyn Deliver>, options: Options) -> Arc<Self> {
+    pub fn new(queue: Queue, deliver: Arc<dyn Deliver>, options: Options, site: Site) -> Arc<Self> {
         let scheduler = Arc::new(Self {
             queue,
             deliver,
             options: Mutex::new(Arc::new(options)),
             hops: Mutex::default(),
+            breaker: Mutex::default(),
+            outages: Mutex::default(),
+            site,
             wake: async_channel::bounded(1),
             paused_until: Mutex::new(None),
         });
+        scheduler.recall(SystemTime::now());
         let sender = scheduler.wake.0.clone();
         scheduler.queue.on_work(Arc::new(move || {
             // A full channel holds the news already.
@@ -115,6 +156,8 @@ impl Scheduler {
     /// Tries relay hosts again that are in back-off: an administrator asked for a retry.
     pub fn retry_next_hops(&self) {
         self.hops().forgive();
+        self.site.providers.memory().forget_all();
+        self.breaker().try_now(SystemTime::now());
         self.notify();
     }
 
@@ -188,7 +231,8 @@ impl Scheduler {
         let scheduler = Arc::clone(self);
         let claimed = smol::unblock(move || {
             let given = HashMap::new();
-            let mut slots = Slots { scheduler: &scheduler, options: &options, now, given };
+            let (remote, _) = scheduler.remote_room(now);
+            let mut slots = Slots { scheduler: &scheduler, options: &options, now, given, room, remote };
             scheduler.queue.claim(now, room, &mut slots)
         })
         .await;
@@ -197,10 +241,12 @@ impl Scheduler {
                 for claim in claimed.claims {
                     self.start(claim, executor, stop.clone());
                 }
-                match (claimed.more, claimed.next_due) {
-                    (true, _) if self.deliveries() == 0 => Next::Now,
-                    (_, Some(time)) => Next::At(time),
-                    _ => Next::WhenSomethingEnds,
+                // What had no room has it when something ends, which wakes; or when the breaker has the next probe.
+                let probe = self.remote_room(now).1.filter(|_| claimed.more);
+                match [claimed.next_due, probe].into_iter().flatten().min() {
+                    _ if claimed.unfinished => Next::Now,
+                    Some(time) => Next::At(time),
+                    None => Next::WhenSomethingEnds,
                 }
             }
             Err(error) => Next::At(self.pause(&error, now)),
@@ -208,18 +254,18 @@ impl Scheduler {
     }
 
     fn start<'a>(self: &Arc<Self>, claim: Claim<Route>, executor: &smol::Executor<'a>, stop: Stop) {
-        let place = Place::take(Arc::clone(self), claim.next_hop.clone());
+        let place = Place::take(Arc::clone(self), &claim.next_hop);
         let scheduler = Arc::clone(self);
         executor
             .spawn(async move {
-                scheduler.attempt(claim, &stop).await;
+                scheduler.attempt(claim, &place, &stop).await;
                 drop(place);
             })
             .detach();
     }
 
     /// One claim from its delivery to its record, and what else its failure ends.
-    async fn attempt(self: &Arc<Self>, claim: Claim<Route>, stop: &Stop) {
+    async fn attempt(self: &Arc<Self>, claim: Claim<Route>, place: &Place, stop: &Stop) {
         // A delivery of our own goes on where nobody waits for it any more: it is never given up.
         let begun = Arc::new(AtomicBool::new(claim.next_hop == Route::Local));
         let job = self.job(&claim, Arc::clone(&begun));
@@ -230,7 +276,10 @@ impl Scheduler {
         let mut report = match unless_stopped(delivery, &begun, stop).await {
             Some(Ok(report)) => report,
             // The claim is dropped as it was: due again.
-            None => return ::log::info!("{}", Line::new("put-off").with("qid", claim.message.id)),
+            None => {
+                self.breaker().cut_off(SystemTime::now());
+                return ::log::info!("{}", Line::new("put-off").with("qid", claim.message.id));
+            }
             Some(Err(_)) => {
                 ::log::error!("{}", Line::new("delivery-panicked").with("qid", claim.message.id));
                 AttemptReport { outcomes: Vec::new(), decision: Decision::default() }
@@ -239,7 +288,9 @@ impl Scheduler {
         // Every recipient has an outcome, or it would be due again at once.
         let missing = recipients.iter().skip(report.outcomes.len()).map(without_outcome);
         report.outcomes.extend(missing);
-        let settled = match self.settle(claim, report.clone(), Part::Attempt { failures }).await {
+        let others = self.hops().under_way(&place.keys) > 1;
+        let attempted = self.attempted(&claim, &report, failures, place.wave, others);
+        let settled = match self.settle(claim, report.clone(), Part::Attempt(Box::new(attempted))).await {
             Ok(settled) => self.expire(settled, report).await,
             Err(error) => Err(error),
         };
@@ -304,7 +355,11 @@ struct Slots<'a> {
     scheduler: &'a Scheduler,
     options: &'a Options,
     now: SystemTime,
-    given: HashMap<Route, usize>,
+    given: HashMap<Key, usize>,
+    /// Deliveries that may still begin in this round.
+    room: usize,
+    /// Of these, to other hosts; nothing where there is no bound but the others.
+    remote: Option<usize>,
 }
 
 impl Planner for Slots<'_> {
@@ -315,32 +370,55 @@ impl Planner for Slots<'_> {
     }
 
     fn slot(&mut self, next_hop: &Route, due: Due<'_>) -> Slot {
-        let given = self.given.get(next_hop).copied().unwrap_or_default();
-        let limit = self.options.deliveries_per_next_hop;
-        self.scheduler.hops().slot(next_hop, due.failures, given, limit, self.now)
+        let is_remote = *next_hop != Route::Local;
+        if is_remote && self.remote == Some(0) {
+            return Slot::Busy;
+        }
+        let group = self.scheduler.group(next_hop);
+        let hold = group.and_then(|group| self.scheduler.site.providers.memory().hold(&group).copied());
+        let ask = Ask {
+            route: next_hop,
+            failures: due.failures,
+            given: &self.given,
+            bounds: self.options.bounds(),
+            free: self.room,
+            held_until: hold.and_then(|hold| hold.paused_until),
+            recovering: hold.is_some_and(|hold| hold.paused_until.is_some()),
+            now: self.now,
+        };
+        self.scheduler.hops().slot(ask)
     }
 
     fn claimed(&mut self, next_hop: &Route) {
-        *self.given.entry(next_hop.clone()).or_default() += 1;
+        self.scheduler.hops().give(&mut self.given, next_hop);
+        self.room = self.room.saturating_sub(1);
+        if *next_hop != Route::Local {
+            self.remote = self.remote.map(|remote| remote.saturating_sub(1));
+        }
     }
 }
 
 /// A delivery's place in the bounds; given back when it ends, however it ends.
 struct Place {
     scheduler: Arc<Scheduler>,
-    next_hop: Route,
+    keys: Keys,
+    wave: Wave,
 }
 
 impl Place {
-    fn take(scheduler: Arc<Scheduler>, next_hop: Route) -> Self {
-        scheduler.hops().started(&next_hop);
-        Self { scheduler, next_hop }
+    fn take(scheduler: Arc<Scheduler>, next_hop: &Route) -> Self {
+        if *next_hop != Route::Local {
+            scheduler.breaker().started();
+        }
+        let bounds = scheduler.options().bounds();
+        let (keys, wave) = scheduler.hops().started(next_hop, bounds, SystemTime::now());
+        Self { scheduler, keys, wave }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.scheduler.hops().ended(&self.next_hop);
+        self.scheduler.hops().ended(&self.keys, SystemTime::now());
         self.scheduler.notify();
     }
 }

@@ -11,8 +11,11 @@ use mta_queue::{
 };
 use mta_smtp::envelope::{Body, Envelope, MailParameters, Recipient};
 
-use super::{Options, Scheduler, hops};
+use super::limit::Wave;
+use super::signs::{self, Seen};
+use super::{Options, Scheduler};
 use crate::log::Line;
+use crate::outbound::provider::Consequence;
 use crate::outbound::{AttemptReport, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::report::dsn::{self, Action, Notification, RecipientReport};
 use crate::routing::Route;
@@ -23,18 +26,17 @@ const EXPIRE_AT_ONCE: usize = 16;
 /// What the queue is told of one recipient, and what its sender is.
 struct State<'a> {
     claimed: &'a ClaimedRecipient,
+    /// When the message would have arrived if this host had never had an outage: its time is counted from here.
+    arrived: SystemTime,
     outcome: &'a Outcome,
     result: mta_queue::RecipientOutcome,
 }
 
 /// Which part of the mail a record is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Part {
     /// What was attempted.
-    Attempt {
-        /// Failures in a row of the next-hop or its destinations, when the attempt began.
-        failures: u32,
-    },
+    Attempt(Box<Attempted>),
     /// What was not, because its time is over and its destination just failed.
     Overdue,
 }
@@ -65,8 +67,8 @@ impl Scheduler {
         let settled = smol::unblock(move || {
             let options = scheduler.options();
             let now = SystemTime::now();
-            let (record, complete) = scheduler.record(&claim, &report, &options, now, part);
-            let settled = scheduler.judge(&claim, &record, part, complete);
+            let (record, complete) = scheduler.record(&claim, &report, &options, now, &part);
+            let settled = scheduler.judge(&claim, &record, &part, complete);
             let record = for_queue(&claim.next_hop, record);
             scheduler.queue.record(claim, record, move |result| {
                 let _ = sender.try_send(result);
@@ -94,9 +96,12 @@ impl Scheduler {
                 let (scheduler, name, route) = (Arc::clone(self), destination.clone(), route.clone());
                 let overdue = smol::unblock(move || {
                     let schedule = &scheduler.options().schedule;
-                    // Past both: what is claimed here is over, whatever its sender.
+                    // Past both: what is claimed here is over, whatever its sender; and what did not count besides.
                     let lifetime = schedule.lifetime.max(schedule.notification_lifetime);
-                    let Some(before) = SystemTime::now().checked_sub(lifetime) else { return Ok(Vec::new()) };
+                    let now = SystemTime::now();
+                    let since = now.checked_sub(lifetime.saturating_mul(4)).unwrap_or(SystemTime::UNIX_EPOCH);
+                    let lifetime = lifetime.saturating_add(scheduler.outages().frozen(since, now));
+                    let Some(before) = now.checked_sub(lifetime) else { return Ok(Vec::new()) };
                     scheduler.queue.claim_older(&name, before, EXPIRE_AT_ONCE, &route)
                 })
                 .await?;
@@ -124,12 +129,12 @@ impl Scheduler {
     }
 
     /// Remembers what an attempt says of its next-hop.
-    fn judge(&self, claim: &Claim<Route>, record: &AttemptRecord, part: Part, complete: bool) -> Settled {
+    fn judge(&self, claim: &Claim<Route>, record: &AttemptRecord, part: &Part, complete: bool) -> Settled {
         let route = claim.next_hop.clone();
-        if part == Part::Overdue {
+        let Part::Attempt(attempt) = part else {
             return Settled { failed: Vec::new(), complete, route };
-        }
-        self.hops().judged(&route, record.destination);
+        };
+        self.learn(&route, attempt, record.destination, record.at);
         let mut failed = Vec::new();
         if matches!(record.destination, DestinationResult::Failed { .. }) {
             failed.extend(claim.recipients.iter().map(|r| r.destination.clone()));
@@ -145,15 +150,18 @@ impl Scheduler {
         report: &AttemptReport,
         options: &Options,
         now: SystemTime,
-        part: Part,
+        part: &Part,
     ) -> (AttemptRecord, bool) {
         let random = fastrand::u64(..);
         let destination = match part {
-            Part::Attempt { failures } => {
-                destination_result(options, claim, &report.outcomes, failures, now, random)
+            Part::Attempt(attempt) => {
+                let result =
+                    destination_result(options, claim, &report.outcomes, attempt.failures, now, random);
+                attempt.tempered(result)
             }
             Part::Overdue => DestinationResult::Unknown,
         };
+        let arrived = self.outages().arrival(claim.message.received_at, now);
         let mut states: Vec<State<'_>> = claim
             .recipients
             .iter()
@@ -161,12 +169,13 @@ impl Scheduler {
             .map(|(claimed, outcome)| {
                 let outcome = &outcome.outcome;
                 let result = match part {
-                    Part::Attempt { .. } => {
-                        next_state(options, &claim.message, claimed, outcome, destination, now, random)
-                    }
+                    Part::Attempt(attempt) => attempt.put_off(outcome).unwrap_or_else(|| {
+                        let times = Times { arrived, now, random };
+                        next_state(options, &claim.message, claimed, outcome, destination, times)
+                    }),
                     Part::Overdue => mta_queue::RecipientOutcome::Expired,
                 };
-                State { claimed, outcome, result }
+                State { claimed, arrived, outcome, result }
             })
             .collect();
         let mut notifications = Vec::new();
@@ -218,7 +227,7 @@ impl Scheduler {
         let message = &claim.message;
         let about: Vec<RecipientReport> = states
             .iter()
-            .filter(|s| action_of(s.result, message, options, now) == Some(action))
+            .filter(|s| action_of(s, message, options, now) == Some(action))
             .filter(|s| dsn::wanted(&message.reverse_path, s.claimed.recipient.notify, action))
             .map(|s| recipient_report(s, report, action, message, options, now))
             .collect();
@@ -284,6 +293,71 @@ impl Scheduler {
     }
 }
 
+/// The times by which a recipient's fate is decided.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    arrived: SystemTime,
+    now: SystemTime,
+    random: u64,
+}
+
+/// What the scheduler made of an attempt before it is written down.
+#[derive(Debug, Clone)]
+pub(super) struct Attempted {
+    /// Failures in a row of the next-hop or its destinations, when the attempt began.
+    pub(super) failures: u32,
+    /// What it showed; nothing for mail of our own domains.
+    pub(super) seen: Option<Seen>,
+    /// When it began, by the limit of its next-hop.
+    pub(super) wave: Wave,
+    /// There were other deliveries to the same hosts.
+    pub(super) others_under_way: bool,
+    /// What a known reply led to.
+    pub(super) consequence: Consequence,
+    /// It does not count as an attempt, and is due again then.
+    pub(super) put_off_until: Option<SystemTime>,
+    /// The fault is ours.
+    pub(super) ours: bool,
+}
+
+impl Attempted {
+    /// A delivery to our own domains.
+    pub(super) fn local(failures: u32) -> Self {
+        Self {
+            failures,
+            seen: None,
+            wave: Wave::default(),
+            others_under_way: false,
+            consequence: Consequence::Nothing,
+            put_off_until: None,
+            ours: false,
+        }
+    }
+
+    /// What is thought of the destination, given what its outcomes say.
+    fn tempered(&self, result: DestinationResult) -> DestinationResult {
+        let Some(seen) = &self.seen else { return result };
+        if self.ours {
+            return DestinationResult::Unknown;
+        }
+        let held = seen.held_until.and(self.put_off_until);
+        match (self.consequence, held) {
+            (Consequence::Pause(not_before), _) => {
+                DestinationResult::Failed { failures: self.failures.saturating_add(1), not_before }
+            }
+            (_, Some(not_before)) => DestinationResult::Failed { failures: self.failures, not_before },
+            (Consequence::WithoutIpv6(_), _) => DestinationResult::Unknown,
+            _ => signs::tempered(result, seen, self.others_under_way),
+        }
+    }
+
+    /// The new state of a recipient for whom nothing counts.
+    fn put_off(&self, outcome: &Outcome) -> Option<mta_queue::RecipientOutcome> {
+        let next_attempt_at = self.put_off_until.filter(|_| outcome.verdict == Verdict::Deferred)?;
+        Some(mta_queue::RecipientOutcome::PutOff { next_attempt_at })
+    }
+}
+
 /// What becomes of a recipient. The one place that gives up on mail.
 ///
 /// A fault of our own site never ends a message: nothing bounces because we were offline.
@@ -293,23 +367,21 @@ fn next_state(
     claimed: &ClaimedRecipient,
     outcome: &Outcome,
     destination: DestinationResult,
-    now: SystemTime,
-    random: u64,
+    times: Times,
 ) -> mta_queue::RecipientOutcome {
+    let Times { arrived, now, random } = times;
     let is_notification = message.reverse_path.is_null();
     match outcome.verdict {
         Verdict::Delivered => mta_queue::RecipientOutcome::Delivered,
         Verdict::Failed => mta_queue::RecipientOutcome::Failed,
         Verdict::Deferred
-            if outcome.reach != Reach::Site
-                && options.schedule.is_over(now, message.received_at, is_notification) =>
+            if outcome.reach != Reach::Site && options.schedule.is_over(now, arrived, is_notification) =>
         {
             mta_queue::RecipientOutcome::Expired
         }
         Verdict::Deferred => {
             let failures = claimed.attempts.saturating_add(1);
-            let own =
-                options.schedule.next_attempt(now, message.received_at, is_notification, failures, random);
+            let own = options.schedule.next_attempt(now, arrived, is_notification, failures, random);
             // A destination that failed as a whole has its own back-off; when that ends, all its mail has its turn.
             let next_attempt_at = match destination {
                 DestinationResult::Failed { not_before, .. } => not_before.min(own),
@@ -334,7 +406,7 @@ fn keep_trying(states: &mut [State<'_>], options: &Options, now: SystemTime, ran
 
 /// A shared next-hop's back-off is not that of the destinations that lead to it now.
 fn for_queue(route: &Route, mut record: AttemptRecord) -> AttemptRecord {
-    if hops::is_shared(route) && matches!(record.destination, DestinationResult::Failed { .. }) {
+    if matches!(route, Route::Relay(_)) && matches!(record.destination, DestinationResult::Failed { .. }) {
         record.destination = DestinationResult::Unknown;
     }
     record
@@ -350,12 +422,10 @@ fn destination_result(
     now: SystemTime,
     random: u64,
 ) -> DestinationResult {
-    let answered =
-        |o: &Outcome| o.verdict == Verdict::Delivered || matches!(o.reach, Reach::Recipient | Reach::Message);
     if claim.next_hop == Route::Local || outcomes.iter().any(|o| o.outcome.reach == Reach::Site) {
         return DestinationResult::Unknown;
     }
-    if outcomes.iter().any(|o| answered(&o.outcome)) {
+    if outcomes.iter().any(|o| signs::answered(&o.outcome)) {
         return DestinationResult::Works;
     }
     if outcomes.iter().any(|o| o.outcome.verdict == Verdict::Failed) {
@@ -398,17 +468,12 @@ fn recipient_result(settled: &State<'_>) -> RecipientResult {
 }
 
 /// The kind of notification that a new state may call for.
-fn action_of(
-    state: mta_queue::RecipientOutcome,
-    message: &Message,
-    options: &Options,
-    now: SystemTime,
-) -> Option<Action> {
-    match state {
+fn action_of(settled: &State<'_>, message: &Message, options: &Options, now: SystemTime) -> Option<Action> {
+    match settled.result {
         mta_queue::RecipientOutcome::Failed | mta_queue::RecipientOutcome::Expired => Some(Action::Failed),
         mta_queue::RecipientOutcome::Deferred { .. } => {
             let is_due = message.delay_notified_at.is_none()
-                && options.schedule.is_delay_notice_due(now, message.received_at);
+                && options.schedule.is_delay_notice_due(now, settled.arrived);
             is_due.then_some(Action::Delayed)
         }
         mta_queue::RecipientOutcome::Delivered | mta_queue::RecipientOutcome::PutOff { .. } => None,
@@ -430,7 +495,7 @@ fn recipient_report(
     if is_expired {
         story.push("This went on until the end of the time that messages may wait here.".into());
     }
-    let end = options.schedule.end(message.received_at, message.reverse_path.is_null());
+    let end = options.schedule.end(settled.arrived, message.reverse_path.is_null());
     RecipientReport {
         final_recipient: settled.claimed.recipient.mailbox.to_string(),
         original_recipient: settled.claimed.recipient.orcpt.clone(),

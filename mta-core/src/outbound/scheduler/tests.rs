@@ -31,6 +31,8 @@ enum Play {
     Panic,
     /// A report that names no recipient.
     Nothing,
+    /// This report.
+    Report(fn(&Job) -> AttemptReport),
 }
 
 impl Deliver for Script {
@@ -54,6 +56,7 @@ impl Deliver for Script {
                     let _ = gate.recv().await;
                     report(&job, Verdict::Delivered, Reach::Recipient)
                 }
+                Play::Report(make) => make(&job),
                 Play::Panic => panic!("as the test wants"),
                 Play::Nothing => AttemptReport { outcomes: Vec::new(), decision: Decision::default() },
             }
@@ -88,6 +91,7 @@ struct Bench {
     _directory: tempfile::TempDir,
     queue: Queue,
     scheduler: Arc<Scheduler>,
+    site: Site,
     started: async_channel::Receiver<Job>,
     gate: Option<async_channel::Sender<()>>,
     running: Option<(Stopper, smol::Task<()>)>,
@@ -114,8 +118,17 @@ impl Bench {
         let (sender, started) = async_channel::unbounded();
         let (gate_sender, gate) = async_channel::bounded(1);
         let script = Script { play: Box::new(play), started: sender, gate, relay };
-        let scheduler = Scheduler::new(queue.clone(), Arc::new(script), options);
-        Self { _directory: directory, queue, scheduler, started, gate: Some(gate_sender), running: None }
+        let site = Site::default();
+        let scheduler = Scheduler::new(queue.clone(), Arc::new(script), options, site.clone());
+        Self {
+            _directory: directory,
+            queue,
+            scheduler,
+            site,
+            started,
+            gate: Some(gate_sender),
+            running: None,
+        }
     }
 
     fn run(&mut self) {
@@ -438,5 +451,227 @@ fn stopping_waits_for_content_under_way() {
         drop(bench.gate.take());
         task.await;
         assert_eq!(bench.states(id), [RecipientState::Delivered]);
+    });
+}
+
+/// A decision record as an attempt to these MX hosts leaves it.
+fn decision(mx: &[&str], tries: &[(&str, Option<&str>)]) -> Decision {
+    use crate::outbound::decision::{HostRecord, MxHost, MxRecord, ReplyRecord, TryRecord};
+
+    let host = |host: &&str| MxHost { preference: Some(10), host: (*host).to_owned() };
+    let tries = tries.iter().map(|(address, error)| TryRecord {
+        address: (*address).to_owned(),
+        connect_error: error.map(ToOwned::to_owned),
+        replies: match error {
+            Some(_) => Vec::new(),
+            None => vec![ReplyRecord { to: "greeting".into(), reply: "220 hello".into(), at_ms: 1 }],
+        },
+        ..TryRecord::default()
+    });
+    let record = HostRecord { host: mx[0].to_owned(), tries: tries.collect(), ..HostRecord::default() };
+    Decision {
+        mx: Some(MxRecord { hosts: mx.iter().map(host).collect(), ..MxRecord::default() }),
+        hosts: vec![record],
+        ..Decision::default()
+    }
+}
+
+/// What a host said, or that it could not be connected to.
+fn attempt_report(job: &Job, mx: &[&str], address: &str, said: Result<&str, &str>) -> AttemptReport {
+    use mta_smtp::reply::Reply;
+
+    let code = said.ok().and_then(|text| text.get(..3)).and_then(|code| code.parse().ok()).unwrap_or(0_u16);
+    let verdict = match code {
+        200..400 => Verdict::Delivered,
+        500.. => Verdict::Failed,
+        _ => Verdict::Deferred,
+    };
+    let reach = match (said, code) {
+        (Err(_), _) => Reach::Host,
+        (_, 421) => Reach::Session,
+        _ => Reach::Message,
+    };
+    let mut report = report(job, verdict, reach);
+    report.decision = decision(mx, &[(address, said.err())]);
+    for of in &mut report.outcomes {
+        of.outcome.reply = said.ok().map(|text| {
+            let (status, words) = EnhancedStatus::split(&text[4..]);
+            Reply::new(code, status, words)
+        });
+        of.outcome.remote =
+            Some(crate::outbound::outcome::Remote { host: mx[0].to_owned(), address: address.parse().ok() });
+    }
+    report
+}
+
+#[test]
+fn a_throttled_provider_is_left_alone_for_all_its_domains_and_the_administrator_is_told_once() {
+    smol::block_on(async {
+        let mut bench = Bench::new(|job| match job.destination.as_str() {
+            "elsewhere.example" => Play::Outcome(Verdict::Delivered, Reach::Recipient),
+            _ => Play::Report(|job| {
+                attempt_report(
+                    job,
+                    &["aspmx.l.google.com"],
+                    "192.0.2.1:25",
+                    Ok("421 4.7.28 unusual rate of unsolicited mail"),
+                )
+            }),
+        });
+        let first = bench.put(&["a@one.example"]);
+        bench.run();
+        bench.next().await;
+        bench.finish().await;
+        // It is known now where this domain leads, and that it is held back.
+        let second = bench.put(&["b@one.example"]);
+        let other = bench.put(&["c@elsewhere.example"]);
+        bench.run();
+        assert_eq!(bench.next().await.queue_id, other.to_string());
+        bench.finish().await;
+        assert!(bench.started.is_empty());
+        assert_eq!(bench.show(second).listed.recipients[0].attempts, 0);
+        assert_eq!(bench.show(first).listed.recipients[0].attempts, 1);
+        let alerts = bench.site.alerts.open();
+        assert_eq!(alerts.len(), 1);
+        assert_eq!((alerts[0].kind, alerts[0].subject.as_str()), (crate::alert::Kind::Provider, "google"));
+        let views = bench.scheduler.next_hops();
+        let google = views.iter().find(|view| view.name == "google").expect("known");
+        assert_eq!((google.class, google.limit), (Some("rate-limited"), 1));
+        assert!(google.not_before > Some(SystemTime::now()));
+        let hold = bench.site.providers.hold("google", SystemTime::now()).expect("held");
+        assert!(hold.paused_until > Some(SystemTime::now() + Duration::from_secs(1_500)));
+        assert!(bench.scheduler.reset_next_hop("one.example"), "by the name of the domain");
+        assert!(bench.site.providers.hold("google", SystemTime::now()).is_none());
+    });
+}
+
+#[test]
+fn a_failure_of_shared_hosts_moves_what_waits_for_every_domain_that_they_serve() {
+    smol::block_on(async {
+        let down = Arc::new(AtomicBool::new(false));
+        let is_down = Arc::clone(&down);
+        let mut bench = Bench::new(move |_| match is_down.load(Ordering::SeqCst) {
+            false => Play::Report(|job| {
+                attempt_report(job, &["mx.hoster.example"], "192.0.2.1:25", Ok("250 2.0.0 ok"))
+            }),
+            true => Play::Report(|job| {
+                attempt_report(job, &["mx.hoster.example"], "192.0.2.1:25", Err("refused"))
+            }),
+        });
+        bench.run();
+        for n in 0..5 {
+            bench.put(&[&format!("a@d{n}.example")]);
+            bench.next().await;
+        }
+        bench.finish().await;
+        down.store(true, Ordering::SeqCst);
+        let ids: Vec<_> = (0..5).map(|n| bench.put(&[&format!("b@d{n}.example")])).collect();
+        bench.run();
+        bench.next().await;
+        bench.finish().await;
+        let tried = ids.iter().filter(|id| bench.show(**id).listed.recipients[0].attempts > 0).count();
+        assert!(tried <= 2, "{tried}: as many as ran side by side, not one for each domain");
+    });
+}
+
+#[test]
+fn too_many_at_once_is_answered_with_fewer_and_not_with_a_pause_of_the_destination() {
+    smol::block_on(async {
+        let options = Options { deliveries: 40, deliveries_per_next_hop: 8, ..options() };
+        let mut bench = Bench::with(Options { first_deliveries_per_next_hop: 8, ..options }, false, |job| {
+            match job.recipients[0].mailbox.to_string().starts_with("busy") {
+                true => Play::Report(|job| {
+                    attempt_report(
+                        job,
+                        &["mx.x.example"],
+                        "192.0.2.1:25",
+                        Ok("421 too many connections from you"),
+                    )
+                }),
+                false => Play::Hang,
+            }
+        });
+        bench.run();
+        bench.put(&["slow@x.example"]);
+        bench.next().await;
+        bench.put(&["busy@x.example"]);
+        bench.next().await;
+        drop(bench.gate.take());
+        bench.finish().await;
+        let summary = bench.queue.reader().destinations(1).expect("destinations").remove(0);
+        assert_eq!(summary.failures, 0, "the destination as a whole has not failed");
+    });
+}
+
+#[test]
+fn offline_nothing_counts_and_nothing_expires_and_when_it_is_over_all_is_delivered() {
+    smol::block_on(async {
+        let offline = Arc::new(AtomicBool::new(true));
+        let is_offline = Arc::clone(&offline);
+        let mut bench =
+            Bench::new(move |job| match (is_offline.load(Ordering::SeqCst), job.destination.as_str()) {
+                (true, "example.org") => Play::Outcome(Verdict::Delivered, Reach::Recipient),
+                (true, _) => Play::Report(|job| {
+                    let n = job.destination.as_bytes().get(1).map_or(0, |digit| digit - b'0');
+                    attempt_report(job, &["mx.example"], &format!("10.{n}.0.1:25"), Err("timeout"))
+                }),
+                (false, _) => Play::Report(|job| {
+                    attempt_report(job, &["mx.example"], "10.9.0.1:25", Ok("250 2.0.0 ok"))
+                }),
+            });
+        // Short waits, and a lifetime that is over when the outage is.
+        let breaker = breaker::Settings { probe: Duration::from_millis(10), ..breaker::Settings::default() };
+        let schedule = Schedule { waits: vec![Duration::ZERO], jitter_percent: 0, ..Schedule::default() };
+        bench.scheduler.reload(Options { breaker, schedule: schedule.clone(), deliveries: 20, ..options() });
+        let ids: Vec<_> = (0..9).map(|n| bench.put(&[&format!("a@d{n}.example")])).collect();
+        bench.run();
+        while bench.scheduler.site_fault().is_none() {
+            bench.next().await;
+        }
+        let alerts = bench.site.alerts.open();
+        assert_eq!((alerts.len(), alerts[0].kind), (1, crate::alert::Kind::SiteFault));
+        bench.finish().await;
+        while bench.started.try_recv().is_ok() {}
+        // As old as the outage, and the lifetime is over by the clock.
+        let since = bench.scheduler.site_fault().expect("open").1;
+        bench.scheduler.outages().note(
+            since - Duration::from_secs(9 * 86_400),
+            Some(since),
+            Some(breaker::Fault::NoRoute),
+        );
+        let old = SystemTime::now() - Duration::from_secs(8 * 86_400);
+        let aged = bench.put_from("<anna@example.org>", &["a@d8.example"], old);
+        bench.run();
+        while bench.next().await.queue_id != aged.to_string() {}
+        bench.finish().await;
+        assert_eq!(bench.states(aged), [RecipientState::Waiting], "it is as young as it was");
+        let attempts: u32 = ids.iter().map(|id| bench.show(*id).listed.recipients[0].attempts).sum();
+        assert!(attempts <= 9, "{attempts}: only those that opened it, or ran side by side with them");
+        assert!(bench.notifications().is_empty(), "and nobody was told anything");
+        // A restart changes nothing of that.
+        let again = Scheduler::new(
+            bench.queue.clone(),
+            Arc::clone(&bench.scheduler.deliver),
+            Options { breaker, schedule, deliveries: 20, ..options() },
+            bench.site.clone(),
+        );
+        assert_eq!(again.site_fault().map(|(fault, _)| fault), Some(breaker::Fault::Unreachable));
+        bench.scheduler = again;
+        offline.store(false, Ordering::SeqCst);
+        bench.run();
+        while bench.queue.reader().counts().expect("counts").waiting > 0 {
+            bench.queue.retry(&Selector::default(), SystemTime::now()).expect("retry");
+            bench.scheduler.notify();
+            let _ = or(async { bench.started.recv().await.ok() }, async {
+                Timer::after(Duration::from_millis(20)).await;
+                None
+            })
+            .await;
+        }
+        bench.finish().await;
+        assert!(bench.scheduler.site_fault().is_none());
+        assert!(bench.site.alerts.open().is_empty(), "the alert closed by itself");
+        let outages = bench.queue.reader().outages().expect("outages");
+        assert!(outages.iter().all(|outage| outage.ended_at.is_some()));
     });
 }

@@ -612,6 +612,7 @@ impl Lab {
             tls: Arc::new(self.client.clone()),
             sts: None,
             pool: self.pool.clone(),
+            providers: Arc::default(),
         }
     }
 }
