@@ -85,6 +85,7 @@ fn measure(queue: &Queue) {
     let one = Selector { destination: Some("d77.example".to_owned()), ..Selector::default() };
     time("page of one destination", &mut || queue.reader().list(&one, page).expect("list").len());
     time("20 largest destinations", &mut || queue.reader().destinations(20).expect("destinations").len());
+    time("summary", &mut || queue.reader().summary(now, 20).expect("summary").reasons.len());
     time("counts", &mut || queue.reader().counts().expect("counts").messages as usize);
 }
 

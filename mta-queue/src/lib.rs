@@ -44,7 +44,7 @@
 //!
 //! `schema` the layout and its migrations; `store` the open queue; `writer` the thread; `accept`, `record`, `change`,
 //! `by_hand`, `rules` what it writes; `claim` due work; `reader` lists and content; `content` streaming; `destination`
-//! back-off as a whole; `schedule` when to try again (pure); `state` what is known besides mail; `id`, `message`,
+//! back-off as a whole; `schedule` when to try again (pure); `summary` what waits, in groups; `verify` and `repair` the whole; `backup` copies of it; `state` what is known besides mail; `id`, `message`,
 //! `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
 //!
 //! What it does not: it knows no SMTP dialog, no route, no DNS; it decides nothing about retries; it reads no clock but
@@ -64,6 +64,7 @@ pub mod repair;
 pub mod schedule;
 pub mod state;
 pub mod store;
+pub mod summary;
 pub mod verify;
 
 mod accept;
@@ -105,4 +106,5 @@ pub use state::tls_report::{
     TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,
 };
 pub use store::{Options, Queue, Statistics};
+pub use summary::{Group, Summary};
 pub use verify::{Problem, ProblemKind, Verified, verify};
