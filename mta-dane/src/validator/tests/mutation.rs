@@ -265,6 +265,80 @@ fn run(world: &World, label: &str) {
     );
 }
 
+/// The worlds as the fuzzer (`tests/fuzz`) has them: for each world the digest of its trust anchor's key, and every response of
+/// every question to it, in wire form. `MTA_WRITE_WORLDS=1` writes the file anew.
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/worlds.bin");
+
+fn record(world: &World) -> Vec<u8> {
+    let root = Name::root();
+    let ds = ds_of(&root, &world.zones[&root].keys[0].dnskey, hickory_proto::dnssec::DigestType::SHA256);
+    let mut parts: Vec<Vec<u8>> = vec![[&ds.key_tag().to_be_bytes()[..], ds.digest()].concat()];
+    let mut seen: Vec<(Name, RecordType)> = Vec::new();
+    let names = world.zones.values().flat_map(|zone| zone.records.keys().cloned());
+    let asked = QUESTIONS.iter().map(|(name, rtype)| (n(name), *rtype));
+    let all = names.flat_map(|name| [A, MX, TLSA, DS].map(|rtype| (name.clone(), rtype)));
+    for (name, rtype) in asked.chain(all).collect::<Vec<_>>() {
+        let mut upstream = |name: &Name, rtype: RecordType| {
+            let message = world.respond(name, rtype);
+            if !seen.contains(&(name.clone(), rtype)) {
+                seen.push((name.clone(), rtype));
+                parts.push(message.to_vec().unwrap());
+            }
+            Ok(message)
+        };
+        drive(&world.validator(), NOW, &name.to_ascii(), rtype, &mut upstream);
+    }
+    let count = u16::try_from(parts.len()).unwrap().to_be_bytes().to_vec();
+    let framed =
+        parts.iter().flat_map(|part| [&u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat());
+    count.into_iter().chain(framed).collect()
+}
+
+/// What the fuzzer starts from is what a lookup accepts: from the recorded responses alone every question gets its verdict.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a file of the fuzzer's, read or made by a test")]
+fn the_recorded_worlds_of_the_fuzzer_are_sound() {
+    let worlds = [world(None), world(Some(false)), world(Some(true))];
+    if std::env::var_os("MTA_WRITE_WORLDS").is_some() {
+        std::fs::write(RECORDED, worlds.iter().flat_map(record).collect::<Vec<u8>>()).unwrap();
+    }
+    let bytes = std::fs::read(RECORDED).unwrap();
+    let mut rest = bytes.as_slice();
+    let mut take = |length: usize| {
+        let (part, after) = rest.split_at(length);
+        rest = after;
+        part.to_vec()
+    };
+    let number = |two: Vec<u8>| usize::from(u16::from_be_bytes([two[0], two[1]]));
+    for world in &worlds {
+        let count = number(take(2));
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        for _ in 0..count {
+            let length = number(take(2));
+            parts.push(take(length));
+        }
+        let anchor = parts.remove(0);
+        let mut anchors = crate::validator::TrustAnchors::empty();
+        let tag = u16::from_be_bytes([anchor[0], anchor[1]]);
+        let (algorithm, digest) =
+            (hickory_proto::dnssec::Algorithm::ECDSAP256SHA256, hickory_proto::dnssec::DigestType::SHA256);
+        let ds = hickory_proto::dnssec::rdata::DS::new(tag, algorithm, digest, anchor[2..].to_vec());
+        anchors.add_ds(Name::root(), ds);
+        let limits = (crate::validator::Limits::default(), crate::validator::CacheLimits::default());
+        let validator = Arc::new(Validator::new(anchors, limits.0, limits.1));
+        let messages: Vec<Message> = parts.iter().map(|part| Message::from_vec(part).unwrap()).collect();
+        for (name, rtype) in QUESTIONS {
+            let mut upstream = |name: &Name, rtype: RecordType| {
+                let of = |m: &&Message| m.queries[0].name == *name && m.queries[0].query_type == rtype;
+                Ok(messages.iter().find(of).unwrap_or_else(|| panic!("{name} {rtype} is not there")).clone())
+            };
+            let (answer, _) = drive(&validator, NOW, name, rtype, &mut upstream);
+            let genuine = ask(world, name, rtype);
+            assert_eq!((answer.status, answer.kind), (genuine.status, genuine.kind), "{name} {rtype}");
+        }
+    }
+}
+
 #[test]
 fn damaged_responses_never_downgrade_nsec() {
     run(&world(None), "NSEC");
