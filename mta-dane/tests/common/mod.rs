@@ -2,6 +2,8 @@
 //! A happy default; each test changes one thing.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod chains;
+
 use std::sync::Arc;
 
 use mta_dane::tlsa::TlsaRecord;
@@ -89,6 +91,8 @@ pub struct Spec {
 pub struct Cert {
     pub der: Vec<u8>,
     pub subject: Vec<u8>,
+    /// The issuer's name is its own, its key is not.
+    pub self_issued_only: bool,
     pub key: Arc<KeyPair>,
 }
 
@@ -140,8 +144,13 @@ impl Spec {
     }
 
     pub fn build(&self, issuer: &[u8], issuer_key: &Arc<KeyPair>, key: &Arc<KeyPair>) -> Cert {
-        let algorithm = if issuer_key.algorithm() == &rcgen::PKCS_RSA_SHA256 {
+        let signed_with = issuer_key.algorithm();
+        let algorithm = if signed_with == &rcgen::PKCS_RSA_SHA256 {
             seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b]), &[5, 0]])
+        } else if signed_with == &rcgen::PKCS_ED25519 {
+            seq(&[&tlv(0x06, &[0x2b, 0x65, 0x70])])
+        } else if signed_with == &rcgen::PKCS_ECDSA_P384_SHA384 {
+            seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03])])
         } else {
             // ecdsa-with-SHA256.
             seq(&[&tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02])])
@@ -171,7 +180,13 @@ impl Spec {
             *signature.last_mut().unwrap() ^= 1;
         }
         let bits = tlv(0x03, &[&[0][..], &signature].concat());
-        Cert { der: seq(&[&tbs, &algorithm, &bits]), subject: self.subject.clone(), key: Arc::clone(key) }
+        let self_signed = key.subject_public_key_info() == issuer_key.subject_public_key_info();
+        Cert {
+            der: seq(&[&tbs, &algorithm, &bits]),
+            subject: self.subject.clone(),
+            self_issued_only: issuer == self.subject && !self_signed,
+            key: Arc::clone(key),
+        }
     }
 
     fn extensions(&self) -> Vec<u8> {
