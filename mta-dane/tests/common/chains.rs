@@ -169,7 +169,7 @@ pub fn wild_case(number: u64, seed: u64) -> Generated {
         0 => sent.push(spec.build(&foreign.subject, &foreign.key, &twin_of.key)),
         1 => sent.push(spec.build(&twin_of.subject, &twin_of.key, &twin_of.key)),
         2 => sent.push(spec.self_signed()),
-        3 => sent.push(foreign.clone()),
+        3 => sent.push(foreign),
         4 => sent.push(twin_of),
         5 => sent.push(leaf.clone()),
         _ => {}
