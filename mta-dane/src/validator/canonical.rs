@@ -4,7 +4,7 @@
 //! order by their data alone, and so that the target of a DNAME is lower-cased too.
 
 use hickory_proto::dnssec::rdata::RRSIG;
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::{Name, RData};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
 use super::names;
@@ -16,9 +16,12 @@ pub(super) fn rdata(data: &RData) -> Option<Vec<u8>> {
     encoder.set_canonical_form(true);
     encoder.set_name_encoding(NameEncoding::Uncompressed);
     data.emit(&mut encoder).ok()?;
-    if data.record_type() == RecordType::DNAME {
-        // Length octets are below 64, so lower-casing every byte touches letters of labels only.
-        bytes.make_ascii_lowercase();
+    // Types whose names hickory-proto does not know as names (RFC 4034 6.2). Length octets are below 64, so lower-casing
+    // every byte of a name touches letters of labels only; some names stand behind a 16-bit number.
+    match u16::from(data.record_type()) {
+        DNAME | MINFO | RP => bytes.make_ascii_lowercase(),
+        AFSDB | RT | PX | KX => bytes.iter_mut().skip(2).for_each(u8::make_ascii_lowercase),
+        _ => {}
     }
     Some(bytes)
 }
@@ -47,6 +50,14 @@ pub(super) fn signed_data(owner: &Name, rrsig: &RRSIG, rdata: &[Vec<u8>]) -> Opt
     Some(bytes)
 }
 
+const MINFO: u16 = 14;
+const RP: u16 = 17;
+const AFSDB: u16 = 18;
+const RT: u16 = 21;
+const PX: u16 = 26;
+const KX: u16 = 36;
+const DNAME: u16 = 39;
+
 /// Class IN; no other class is looked up or accepted.
 const CLASS_IN: u16 = 1;
 
@@ -73,6 +84,7 @@ fn lowercase_wire(name: &Name) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::rr::RecordType;
     use hickory_proto::rr::rdata::{CNAME, MX, NULL, TXT};
 
     use super::*;
@@ -89,6 +101,10 @@ mod tests {
         let raw = NULL::with(b"\x05MiXed\x01Z\x00".to_vec());
         let unknown = |code| RData::Unknown { code, rdata: raw.clone() };
         assert_eq!(rdata(&unknown(RecordType::DNAME)).unwrap(), wire);
+        assert_eq!(rdata(&unknown(RecordType::Unknown(RP))).unwrap(), wire);
+        let numbered = NULL::with(b"AB\x05MiXed\x01Z\x00".to_vec());
+        let afsdb = RData::Unknown { code: RecordType::Unknown(AFSDB), rdata: numbered };
+        assert_eq!(rdata(&afsdb).unwrap(), [b"AB".to_vec(), wire.clone()].concat());
         assert_eq!(rdata(&unknown(RecordType::Unknown(1000))).unwrap(), raw.anything);
         assert_eq!(rdata(&RData::TXT(TXT::new(vec!["MiXed".into()]))).unwrap(), b"\x05MiXed");
     }

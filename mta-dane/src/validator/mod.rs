@@ -26,6 +26,8 @@
 //!   iterations of a zone could otherwise switch DANE off (RFC 9276 3.2 leaves the choice).
 //! * Signature times are taken as they stand (RFC 4035 5.3.1), without unbound's tolerance of up to a day.
 //! * A name outside of every trust anchor is unavailable: without an anchor nothing is proven, not even insecurity.
+//! * A SHA-1 digest in a DS record counts for nothing where there is a better one (RFC 4509 3).
+//! * A denial is proven by its NSEC or NSEC3 records; a SOA record beside them without signature makes it no worse.
 //! * A denial is what its proof says; the response code counts only where nothing is signed.
 
 mod alias;

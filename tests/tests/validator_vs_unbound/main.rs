@@ -17,14 +17,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::RecordType::{self, A, MX, TLSA};
-use hickory_proto::rr::{Name, Record};
+use hickory_proto::rr::{Name, RData, Record};
 use mta_dane::dnssec::{Answer, Kind, Status};
 use mta_dane::validator::{CacheLimits, Limits, Lookup, Step, TransportFailure, TrustAnchors, Validator};
 
-use self::zones::{DIFFERENCES, EXTRA, Parent, QUESTIONS, RECORDS, Spec, specs};
+use self::zones::{DIFFERENCES, EXTRA, Keys, Parent, QUESTIONS, RECORDS, SERVERS_DIFFER, Spec, specs};
 
-const PROGRAMS: [&str; 6] =
-    ["named", "nsd", "unbound", "dnssec-keygen", "dnssec-signzone", "dnssec-dsfromkey"];
+const PROGRAMS: [&str; 7] =
+    ["named", "nsd", "unbound", "dnssec-keygen", "dnssec-signzone", "dnssec-dsfromkey", "dnssec-revoke"];
 
 fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
     let output = Command::new(find(program).expect("was looked for"))
@@ -64,32 +64,45 @@ fn make_zone(dir: &Path, zone: &str, spec: &Spec, delegations: &str) -> String {
     text.push_str(spec.more);
     text.push_str(delegations);
     let file = if zone == "." { "root".to_owned() } else { zone.to_owned() };
-    let keys: Vec<String> = spec
-        .algorithms
-        .iter()
-        .map(|algorithm| {
-            let bits: &[&str] = if algorithm.contains("RSA") { &["-b", "1024"] } else { &[] };
-            let arguments = [&["-a", algorithm, "-f", "KSK", "-q"], bits, &[zone]].concat();
-            run(dir, "dnssec-keygen", &arguments)
-        })
-        .collect();
+    let keygen = |algorithm: &str, flags: &[&str]| {
+        let bits: &[&str] = if algorithm.contains("RSA") { &["-b", "1024"] } else { &[] };
+        run(dir, "dnssec-keygen", &[&["-a", algorithm, "-q"], flags, bits, &[zone]].concat())
+    };
+    let keys: Vec<String> =
+        spec.algorithms.iter().map(|algorithm| keygen(algorithm, &["-f", "KSK"])).collect();
     if keys.is_empty() {
         std::fs::write(dir.join(format!("{file}.signed")), text).unwrap();
         return String::new();
     }
-    for key in &keys {
+    let first = spec.algorithms.first().copied().unwrap_or_default();
+    let mut signing = keys.clone();
+    let mut published = keys.clone();
+    match spec.keys {
+        Keys::Single => {}
+        Keys::Split => signing.push(keygen(first, &[])),
+        Keys::Prepublished => published.extend([keygen(first, &[]), keygen(first, &["-f", "KSK"])]),
+        Keys::Revoked => {
+            let old = keygen(first, &["-f", "KSK"]);
+            // Prints the path of the key as it is called now that its tag has changed.
+            let revoked = run(dir, "dnssec-revoke", &[&old]);
+            signing.push(revoked.trim_end_matches(".private").trim_end_matches(".key").to_owned());
+        }
+    }
+    published.extend(signing.iter().filter(|key| !keys.contains(key)).cloned());
+    for key in &published {
         text.push_str(&std::fs::read_to_string(dir.join(format!("{key}.key"))).unwrap());
     }
     std::fs::write(dir.join(&file), text).unwrap();
     let signed = format!("{file}.signed");
-    let mut arguments = vec!["-q", "-z", "-P", "-O", "full", "-o", zone, "-f", &signed];
+    let mut arguments = vec!["-q", "-P", "-O", "full", "-o", zone, "-f", &signed];
+    arguments.extend((spec.keys != Keys::Split).then_some("-z"));
     let window = spec.window.map(|(from, to)| (stamp(from), stamp(to)));
     if let Some((from, to)) = &window {
         arguments.extend(["-s", from, "-e", to]);
     }
     arguments.extend(spec.sign);
     arguments.push(&file);
-    arguments.extend(keys.iter().map(String::as_str));
+    arguments.extend(signing.iter().map(String::as_str));
     run(dir, "dnssec-signzone", &arguments);
     let path = dir.join(&signed);
     let damaged = (spec.damage)(std::fs::read_to_string(&path).unwrap());
@@ -99,14 +112,24 @@ fn make_zone(dir: &Path, zone: &str, spec: &Spec, delegations: &str) -> String {
 
 fn ds_lines(dir: &Path, zone: &str, spec: &Spec, keys: &[String]) -> String {
     let digest = if let Parent::Digest(digest) = spec.parent { digest } else { "SHA-256" };
+    let right = |digest: &str| {
+        keys.iter()
+            .fold(String::new(), |all, key| all + &run(dir, "dnssec-dsfromkey", &["-a", digest, key]) + "\n")
+    };
     match spec.parent {
         Parent::Nothing => String::new(),
         Parent::Wrong => format!("{zone} DS 12345 13 2 {}\n", "AB".repeat(32)),
         Parent::UnknownAlgorithm => format!("{zone} DS 12345 200 2 {}\n", "AB".repeat(32)),
         Parent::UnknownDigest => format!("{zone} DS 12345 13 200 {}\n", "AB".repeat(32)),
-        Parent::Right | Parent::Digest(_) => keys
-            .iter()
-            .fold(String::new(), |all, key| all + &run(dir, "dnssec-dsfromkey", &["-a", digest, key]) + "\n"),
+        Parent::Right | Parent::Digest(_) => right(digest),
+        Parent::Standby => format!("{}{zone} DS 12345 13 2 {}\n", right(digest), "AB".repeat(32)),
+        Parent::AndUnknown => format!("{}{zone} DS 12345 200 2 {}\n", right(digest), "AB".repeat(32)),
+        Parent::Sha1BesideWrong => {
+            // The right SHA-1 digest, and a SHA-256 digest for the same key that is wrong.
+            let sha1 = right("SHA-1");
+            let tag = sha1.split_whitespace().nth(3).unwrap().to_owned();
+            format!("{sha1}{zone} DS {tag} 13 2 {}\n", "AB".repeat(32))
+        }
     }
 }
 
@@ -121,7 +144,11 @@ fn make_tree(dir: &Path) -> (Vec<String>, String) {
     for spec in specs() {
         let zone = format!("{}.lab.", spec.name);
         let ds = make_zone(dir, &zone, &spec, &owed_to(&owed, &zone));
-        let parent = zone.split_once('.').unwrap().1.to_owned();
+        let above = |other: &Spec| zone.ends_with(&format!(".{}.lab.", other.name));
+        let parent = specs().iter().filter(|other| above(other)).map(|other| other.name.len()).max();
+        // The deepest zone above it, which need not be one label up.
+        let parent =
+            parent.map_or_else(|| "lab.".to_owned(), |length| zone[zone.len() - length - 5..].to_owned());
         owed.push((parent, format!("{zone} NS ns.lab.\n{ds}")));
         if spec.served {
             zones.push(zone);
@@ -285,7 +312,11 @@ fn data(records: &[Record], rtype: RecordType) -> BTreeSet<String> {
     records
         .iter()
         .filter(|r| r.record_type() == rtype)
-        .map(|r| r.data.to_string().to_ascii_lowercase())
+        .map(|r| match &r.data {
+            // Servers write the names in them in any case.
+            RData::Unknown { rdata, .. } => format!("{:?}", rdata.anything.to_ascii_lowercase()),
+            data => data.to_string().to_ascii_lowercase(),
+        })
         .collect()
 }
 
@@ -452,7 +483,9 @@ fn every_verdict_is_that_of_unbound() {
         warm_queries += queries;
         let (by_nsd, _) = by_us(&lab.validator(), lab.nsd_port, name, *rtype);
         for (how, ours) in [("cold", &cold_answer), ("warm", &warm_answer), ("from nsd", &by_nsd)] {
-            if verdict(ours) == theirs {
+            let skipped = how == "from nsd"
+                && SERVERS_DIFFER.iter().any(|zone| Name::from_ascii(zone).unwrap().zone_of(name));
+            if verdict(ours) == theirs || skipped {
                 continue;
             }
             if is_listed(name, ours, &theirs) {
