@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::dnssec::crypto::EcdsaSigningKey;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, RRSIG, SigInput};
-use hickory_proto::dnssec::{Algorithm, DigestType, PublicKey, SigningKey, TBS};
+use hickory_proto::dnssec::{Algorithm, DigestType, SigningKey, TBS};
 use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, MX, SOA, TLSA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType, SerialNumber};
