@@ -217,7 +217,15 @@ pub fn dns_lookup(config: &Config, name: &str, rtype: &str) -> Result<LookupRepo
         .map_err(|error| LookupError::Resolver(error.to_string()))?;
     smol::block_on(async {
         service.self_test().await;
-        lookup_report(&service, name, rtype).await.map_err(LookupError::Question)
+        let mut report = lookup_report(&service, name, rtype).await.map_err(LookupError::Question)?;
+        let mut names = vec![report.name.clone()];
+        names.extend(report.hops.iter().map(|hop| hop.target.clone()));
+        for name in names {
+            if let Ok((name, _)) = crate::dns::question(&name, rtype) {
+                report.add_zones(service.zones(&name));
+            }
+        }
+        Ok(report)
     })
 }
 
@@ -273,6 +281,12 @@ pub fn lookup_text(report: &LookupReport) -> String {
     );
     lines.extend(report.records.iter().map(|record| format!("  record  {record}")));
     lines.extend(report.reason.iter().map(|reason| format!("  reason  {reason}")));
+    lines.extend(
+        report.zones.iter().map(|zone| format!("  zone    {} {}: {}", zone.zone, zone.status, zone.proof)),
+    );
+    if report.status == "bogus" {
+        lines.push("  so      no mail leaves on this answer, and none is taken for \"no such record\" (RFC 7672 2.1.2)".into());
+    }
     if report.answer.is_some() {
         lines.push(format!("  ttl     {} s", report.ttl));
     }

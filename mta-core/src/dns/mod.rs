@@ -33,7 +33,9 @@ use mta_dane::dnssec::Answer;
 
 pub use self::fake::FakeResolver;
 pub use self::options::{Mode, Options, RootHints};
-pub use self::report::{HopReport, InvalidQuestion, LookupReport, lookup_report, question, report};
+pub use self::report::{
+    HopReport, InvalidQuestion, LookupReport, ZoneReport, lookup_report, question, report,
+};
 pub use self::selftest::{Candidate, SelfTestReport, Verdict};
 pub use self::service::{ConfigError, Service};
 pub use self::transport::{Budget, Question, Transport, TransportFuture};

@@ -2,6 +2,7 @@
 
 use hickory_proto::rr::{Name, RecordType};
 use mta_dane::dnssec::{Answer, Kind, Status};
+use mta_dane::validator::{KnownZone, ZoneProof};
 use serde::Serialize;
 
 use super::Resolver;
@@ -49,6 +50,8 @@ pub struct LookupReport {
     pub records: Vec<String>,
     /// The aliases followed, in order.
     pub hops: Vec<HopReport>,
+    /// The zones that the answer lies in, from the root down, as far as they were proven; those of aliases too.
+    pub zones: Vec<ZoneReport>,
     /// How long the answer may be reused, in seconds.
     pub ttl: u32,
     /// Why, where there is something to say.
@@ -66,7 +69,49 @@ pub struct HopReport {
     pub status: String,
 }
 
+/// One zone on the chain of trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ZoneReport {
+    /// Its apex.
+    pub zone: String,
+    /// `secure`, `insecure`, or `unproven` where its keys did not hold or did not come.
+    pub status: &'static str,
+    /// Tags of its validated keys, or of the keys that its DS records name.
+    pub key_tags: Vec<u16>,
+    /// In words.
+    pub proof: String,
+}
+
+impl ZoneReport {
+    /// What is known of a zone.
+    pub fn new(known: &KnownZone) -> Self {
+        let tags = |tags: &[u16]| tags.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        let (status, key_tags, proof) = match &known.proof {
+            ZoneProof::Keys(keys) => ("secure", keys.clone(), format!("keys {} are validated", tags(keys))),
+            ZoneProof::Delegated(ds) => {
+                let proof = format!(
+                    "the zone above says that key {} signs it (DS), and no such key was validated",
+                    tags(ds)
+                );
+                ("unproven", ds.clone(), proof)
+            }
+            ZoneProof::Insecure(how) => ("insecure", Vec::new(), how.clone()),
+        };
+        Self { zone: printable(&known.zone.to_ascii()), status, key_tags, proof: printable(&proof) }
+    }
+}
+
 impl LookupReport {
+    /// Adds the zones of the name and of everything it is an alias for.
+    pub fn add_zones(&mut self, known: impl IntoIterator<Item = KnownZone>) {
+        for zone in known {
+            let zone = ZoneReport::new(&zone);
+            if !self.zones.iter().any(|there| there.zone == zone.zone) {
+                self.zones.push(zone);
+            }
+        }
+    }
+
     /// The exit code of `mta-cli dns lookup`: 0 for secure and insecure, 1 for bogus, 75 for unavailable.
     pub fn exit_code(&self) -> i32 {
         match self.status.as_str() {
@@ -123,6 +168,7 @@ pub fn report(answer: &Answer) -> LookupReport {
         answer: (!answer.status.is_error()).then_some(kind),
         records: answer.records.iter().map(|r| printable(&r.to_string())).collect(),
         hops: answer.hops.iter().map(|h| hop(&h.owner, &h.target, h.status)).collect(),
+        zones: Vec::new(),
         ttl: answer.ttl_seconds,
         reason: answer.reason.as_deref().map(printable),
     }

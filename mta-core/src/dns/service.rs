@@ -18,7 +18,7 @@ use futures_lite::FutureExt as _;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use mta_dane::dnssec::{Answer, Status};
-use mta_dane::validator::{AnchorError, CacheStats, TransportFailure, TrustAnchors, Validator};
+use mta_dane::validator::{AnchorError, CacheStats, KnownZone, TransportFailure, TrustAnchors, Validator};
 
 use super::ad_trust::{AdTrust, may_be_trusted};
 use super::client::{Client, Flags};
@@ -237,6 +237,15 @@ impl Service {
             std::net::UdpSocket::bind(from).and_then(|socket| socket.connect(server)).is_err()
         };
         !servers.is_empty() && servers.iter().all(no_route)
+    }
+
+    /// The zones at and above a name as far as they were proven, the root first. None in the mode `trust-ad`, where somebody
+    /// else proves.
+    pub fn zones(&self, name: &Name) -> Vec<KnownZone> {
+        match self.0.options.mode {
+            Mode::Auto => self.0.validating.validator().zones(name, self.0.clock.unix_seconds()),
+            Mode::TrustAd => Vec::new(),
+        }
     }
 
     /// How full the cache of validated answers is.

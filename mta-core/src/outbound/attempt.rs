@@ -307,7 +307,8 @@ impl<'a> Run<'a> {
             own_addresses: if own { options.own_addresses.clone() } else { Vec::new() },
             ipv4: options.ipv4,
             ipv6: options.ipv6,
-            seed: fastrand::u64(..),
+            // Who explains the same thing twice tells it in the same order.
+            seed: if self.purpose == Purpose::Deliver { fastrand::u64(..) } else { 0 },
             requirement: tls_policy::dane_requirement(self.job.relay(), self.rule.map(|rule| rule.tls)),
             hops_known: options.alias_status_known,
             ..discovery::Options::default()

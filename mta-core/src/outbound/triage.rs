@@ -58,6 +58,8 @@ pub enum Class {
     AddressLookup,
     /// The MX records could not be had, or are bogus.
     MxLookup,
+    /// The domain's MTA-STS policy does not list the host (RFC 8461 4.1).
+    StsNotListed,
     /// DANE is mandatory here and cannot be had there.
     DaneRequired,
 }
@@ -82,6 +84,7 @@ const WORDS: &[(Class, &str)] = &[
     (Class::TlsaLookup, "tlsa-lookup"),
     (Class::AddressLookup, "address-lookup"),
     (Class::MxLookup, "mx-lookup"),
+    (Class::StsNotListed, "sts-not-listed"),
     (Class::DaneRequired, "dane-required"),
 ];
 
@@ -147,7 +150,11 @@ pub(super) fn of_starttls(result: StartTlsResult) -> Option<Class> {
 
 /// The class of a host that is not connected to.
 pub(super) fn of_refusal(refusal: &Refusal) -> Option<Class> {
-    let Refusal::Dns(fault) = refusal else { return None };
+    let fault = match refusal {
+        Refusal::Dns(fault) => fault,
+        Refusal::Sts { .. } => return Some(Class::StsNotListed),
+        Refusal::RequireTls => return None,
+    };
     match fault {
         HostFault::Addresses(_) | HostFault::Alias(_) => Some(Class::AddressLookup),
         HostFault::Tlsa(_) | HostFault::TlsaTooLarge { .. } => Some(Class::TlsaLookup),

@@ -137,6 +137,7 @@ fn keep(lab: &lab::Lab, in_namespace: bool, rows: &[show::Row], out: &mut impl W
     writeln!(out, "  the queue:         {mta_cli} queue list")?;
     if let Some(row) = rows.iter().find(|row| row.verdict == show::Verdict::Delayed) {
         writeln!(out, "  why one is late:   {mta_cli} queue show {}", row.queue_id)?;
+        writeln!(out, "  look at a domain:  {mta_cli} probe {}", row.domain)?;
     }
     writeln!(out, "  send more to       {}", lab.daemon().address())?;
     writeln!(out, "  ask its DNS at     {}", lab.dns.forwarder())?;

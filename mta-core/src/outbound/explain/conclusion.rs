@@ -147,6 +147,9 @@ fn delivered(facts: &Facts<'_>, index: usize) -> Ending {
             passed_over.join(", ")
         ));
     }
+    if let Some(triage) = &host.triage {
+        text.push_str(&format!(" But not everything is well there ({}): {}.", triage.class, triage.cause));
+    }
     let mut ending = Ending::new(Fate::Deliver, text);
     // A host that fails while another takes the mail is for its operator to know.
     if let Some(triage) = facts.hosts.iter().find_map(|host| host.triage.as_ref()) {

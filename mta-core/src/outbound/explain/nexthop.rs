@@ -1,5 +1,7 @@
 //! The rules about the destination as a whole: where its mail goes, which rules of this server concern it, its MX records.
 
+use std::time::Duration;
+
 use super::super::Outcome;
 use super::super::decision::{Decision, MxRecord, StsRecord};
 use super::super::tls_policy::{DestinationRule, TlsRule};
@@ -73,11 +75,10 @@ fn local_rule(local: Option<&DestinationRule>) -> Rule {
             "no rule of this server concerns the TLS of this domain: DANE where the domain publishes it";
         return rule("local-rule", "", Mark::NotApplicable, text);
     };
-    let until = match local.until {
-        // The rule holds up to, not including, that moment.
-        Some(until) => format!(" until {}", rfc3339(until)),
-        None => String::new(),
-    };
+    // The rule holds up to, not including, that moment.
+    let last = local.until.and_then(|until| until.checked_sub(Duration::from_secs(1)));
+    let until = last.map(rfc3339).and_then(|last| Some(format!(" until the end of {}", last.get(..10)?)));
+    let until = until.unwrap_or_default();
     let (verdict, what, source) = match local.tls {
         TlsRule::DaneOff => (
             Mark::Warn,

@@ -32,6 +32,7 @@ pub(super) fn draw(facts: &Facts, found: &HostResult) -> Checked {
         served: facts.shown.iter().map(|shown| checked_chain(facts, shown)).collect(),
         rules,
         conclusion,
+        suggested: suggested(facts),
         exit_code,
     }
 }
@@ -324,6 +325,16 @@ fn conclude(facts: &Facts, found: &HostResult, rules: &[Rule]) -> (u8, String) {
             (0, format!("{host} serves what it publishes, at every address and in every way that was tried."))
         }
     }
+}
+
+/// The records that are missing.
+fn suggested(facts: &Facts) -> Vec<String> {
+    let Some(owner) = &facts.owner else { return Vec::new() };
+    let unmatched = chains(facts)
+        .into_iter()
+        .filter(|(_, chain)| facts.records.iter().all(|(record, _)| facts.judge(record, chain).is_err()));
+    let keys: BTreeSet<String> = unmatched.filter_map(|(_, chain)| leaf(chain)?.spki_sha256).collect();
+    keys.into_iter().map(|key| format!("{}. IN TLSA 3 1 1 {key}", text(owner))).collect()
 }
 
 fn checked_record(facts: &Facts, record: &TlsaRecord) -> CheckedRecord {

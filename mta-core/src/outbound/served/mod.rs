@@ -94,6 +94,8 @@ pub struct Checked {
     pub rules: Vec<Rule>,
     /// What it comes to.
     pub conclusion: String,
+    /// Records that would match what is served and matches nothing now; to be published if those keys are the host's own.
+    pub suggested: Vec<String>,
     /// How the verb ends.
     #[serde(skip)]
     pub exit_code: u8,

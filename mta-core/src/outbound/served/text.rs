@@ -18,6 +18,11 @@ impl Checked {
         self.rules.iter().for_each(|rule| out.rule(0, rule));
         out.blank();
         out.hanging(0, 0, &self.conclusion);
+        if !self.suggested.is_empty() {
+            out.blank();
+            out.line(0, "If the keys served are the host's own, publish besides");
+            self.suggested.iter().for_each(|line| out.line(6, line));
+        }
         out.finish()
     }
 }

@@ -135,6 +135,11 @@ fn cause(class: Class, host: &HostRecord) -> String {
         Class::TlsaLookup => lookup_words(failed_status(host), "TLSA", &failed_owner(host)).0,
         Class::AddressLookup => lookup_words(&host.address_status, "address", &host.host).0,
         Class::MxLookup => "the MX records could not be had".to_owned(),
+        Class::StsNotListed => format!(
+            "the MTA-STS policy of the domain (mode enforce) does not list {}: the policy is out of date, or somebody put \
+             another host into the MX records",
+            host.host
+        ),
         Class::DaneRequired => {
             "DANE is mandatory for this destination by a rule here, and the destination does not \
                                 have what it takes"
@@ -343,6 +348,10 @@ fn operator(class: Class, host: &HostRecord) -> Vec<String> {
         Class::AddressLookup => {
             steps.push(capital(&lookup_words(&host.address_status, "address", &host.host).1) + ".");
         }
+        Class::StsNotListed => steps.push(format!(
+            "List {} in the MTA-STS policy and give its TXT record a new id, or take the host out of the MX records.",
+            host.host
+        )),
         Class::MxLookup => {}
         Class::DaneRequired => steps
             .push("Sign the domain's zone and the host's, and publish a TLSA record for the host.".to_owned()),
@@ -372,6 +381,8 @@ fn here(class: Class, host: &HostRecord, about: &About<'_>, triage: &mut TriageR
             triage.here.push(check_lookup(&host.host, "A"));
             return;
         }
+        Class::StsNotListed => return sts_exception(class, host, about, triage),
+        Class::NotTrusted if host.sts.is_some() => return sts_exception(class, host, about, triage),
         Class::NotTrusted | Class::DaneRequired => {
             triage.here.push(format!(
                 "The demand is a rule of this server: see [destination.\"{}\"] in the configuration, and change it if it \
@@ -398,14 +409,29 @@ fn here(class: Class, host: &HostRecord, about: &About<'_>, triage: &mut TriageR
         },
         about.domain
     ));
-    triage.exception = exception(&format!("{class} at {}", host.host), about);
+    triage.exception = exception("dane = \"off\"", &format!("{class} at {}", host.host), about);
+}
+
+/// An exception from the domain's own MTA-STS policy.
+fn sts_exception(class: Class, host: &HostRecord, about: &About<'_>, triage: &mut TriageRecord) {
+    triage.here.push(format!(
+        "Nothing has to be done: the mail waits, and leaves once this is repaired. Tell the operator of {} by another way \
+         than mail to it.",
+        about.domain
+    ));
+    triage.here.push(format!(
+        "If it cannot wait, except the domain from MTA-STS for a week with these lines (mail then goes to whoever answers, \
+         encrypted if they offer it), reload, and \"mta-cli queue retry --to @{}\":",
+        about.domain
+    ));
+    triage.exception = exception("sts = false", &format!("{class} at {}", host.host), about);
 }
 
 /// The lines for the configuration.
-fn exception(reason: &str, about: &About<'_>) -> Vec<String> {
+fn exception(switch: &str, reason: &str, about: &About<'_>) -> Vec<String> {
     vec![
         format!("[destination.\"{}\"]", about.domain),
-        "dane = \"off\"".to_owned(),
+        switch.to_owned(),
         format!("until = \"{}\"", day(now(about).saturating_add(EXCEPTION_DAYS * DAY))),
         format!("reason = \"{reason}\""),
     ]
