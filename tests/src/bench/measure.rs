@@ -56,7 +56,7 @@ fn pss_kib(pid: u32) -> f64 {
 }
 
 /// `pid` and all its descendants.
-fn tree(pid: u32) -> Vec<u32> {
+pub(super) fn tree(pid: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -77,6 +77,35 @@ fn tree(pid: u32) -> Vec<u32> {
     all
 }
 
+/// The calls that write to stable storage.
+pub const SYNC_CALLS: &str = "fsync,fdatasync,sync_file_range,syncfs,sync";
+
+/// The sync calls in what strace wrote.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn syncs_in(calls: &Path) -> Result<usize> {
+    let text = fs::read_to_string(calls)?;
+    Ok(text
+        .lines()
+        .filter(|line| line.contains("sync") && line.contains('(') && !line.contains("resumed"))
+        .count())
+}
+
+/// How often the threads of a process gave up the processor to wait for something: each is followed by a wake-up.
+///
+/// # Errors
+/// Where `/proc` does not know the process.
+pub fn waits(pid: u32) -> Result<u64> {
+    let mut waits = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        waits += line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(waits)
+}
+
 /// Counts sync calls of a process tree with strace.
 pub struct SyncCounter {
     strace: Child,
@@ -90,14 +119,7 @@ impl SyncCounter {
     /// Where strace is missing or may not attach.
     pub fn attach(pid: u32) -> Result<Self> {
         let mut command = Command::new(program("strace")?);
-        command.args([
-            "-f",
-            "-q",
-            "-e",
-            "signal=none",
-            "-e",
-            "trace=fsync,fdatasync,sync_file_range,syncfs,sync",
-        ]);
+        command.args(["-f", "-q", "-e", "signal=none", "-e", &format!("trace={SYNC_CALLS}")]);
         for process in tree(pid) {
             command.args(["-p", &process.to_string()]);
         }

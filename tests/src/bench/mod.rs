@@ -4,6 +4,7 @@
 //! receives with `smtp-sink`, and reads time, CPU, memory and sync calls from the kernel. What it does not: it asserts
 //! nothing. Figures are for people; the machine's weather is printed beside them.
 
+mod long_queue;
 pub mod measure;
 pub mod server;
 
@@ -66,19 +67,29 @@ pub struct Load {
     pub messages: usize,
     /// Bytes of each message.
     pub size_bytes: usize,
+    /// Sessions stay open from message to message.
+    pub lasting: bool,
 }
 
 impl Load {
     /// Runs `smtp-source` against the server and waits for it; the seconds it took.
     fn send(self) -> Result<f64> {
+        self.send_to(SERVER)
+    }
+
+    /// The same, to another address.
+    fn send_to(self, to: &str) -> Result<f64> {
         let started = Instant::now();
-        let output = Command::new(program("smtp-source")?)
+        let mut command = Command::new(program("smtp-source")?);
+        if self.lasting {
+            command.arg("-d");
+        }
+        let output = command
             .args(["-s", &self.connections.to_string()])
             .args(["-m", &self.messages.to_string()])
             .args(["-l", &self.size_bytes.to_string()])
-            // -d: connections stay open from message to message.
-            .args(["-d", "-f", "sender@bench.example", "-t", "rcpt@sink.example"])
-            .arg(SERVER)
+            .args(["-f", "sender@bench.example", "-t", "rcpt@sink.example"])
+            .arg(to)
             .output()?;
         if !output.status.success() {
             return Err(BenchError(format!(
@@ -141,7 +152,15 @@ pub fn wait_for_port(address: &str) -> Result<()> {
 ///
 /// # Errors
 /// The first step that could not be done, in words.
-pub fn run(kinds: &[Kind], messages: usize, repeats: usize, mut report: impl FnMut(&Figure)) -> Result<()> {
+///
+/// `deferred` are lengths of a queue of deferred messages at which this server is started and asked.
+pub fn run(
+    kinds: &[Kind],
+    messages: usize,
+    repeats: usize,
+    deferred: &[usize],
+    mut report: impl FnMut(&Figure),
+) -> Result<()> {
     for &kind in kinds {
         let mut say = |measure: &str, value: f64, unit: &'static str, probe: f64| {
             report(&Figure {
@@ -153,18 +172,27 @@ pub fn run(kinds: &[Kind], messages: usize, repeats: usize, mut report: impl FnM
             });
         };
         accept(kind, messages, repeats, &mut say)?;
+        new_connections(kind, messages, repeats, &mut say)?;
         relay(kind, messages, repeats, &mut say)?;
         memory(kind, &mut say)?;
+        if kind == Kind::Mta {
+            for &count in deferred {
+                long_queue::measure(count, &mut say)?;
+            }
+        }
     }
     Ok(())
 }
+
+/// How long an idle server is watched, after the sessions before have been forgotten.
+const IDLE: Duration = Duration::from_secs(120);
 
 type Say<'a> = &'a mut dyn FnMut(&str, f64, &'static str, f64);
 
 /// Accepting only: the next hop is a port that takes connections and never greets, so nothing leaves.
 fn accept(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<()> {
     for connections in [1, 10, 50] {
-        let load = Load { connections, messages, size_bytes: 4096 };
+        let load = Load { connections, messages, size_bytes: 4096, lasting: true };
         let mut rates = Vec::new();
         let mut cpu = Vec::new();
         let probe = sync_probe(&std::env::temp_dir())?;
@@ -181,13 +209,7 @@ fn accept(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<(
         }
         say(&format!("accept, {connections} connections"), median(rates), "msg/s", probe);
         say(&format!("accept, {connections} connections, CPU"), median(cpu), "ms/msg", probe);
-        let silent = TcpListener::bind(SINK)?;
-        let server = Server::start(kind)?;
-        let counter = measure::SyncCounter::attach(server.pid())?;
-        load.send()?;
-        let syncs = counter.stop()?;
-        drop(server);
-        drop(silent);
+        let syncs = syncs_of_accept(kind, load)?;
         say(
             &format!("accept, {connections} connections, syncs"),
             syncs as f64 / messages as f64,
@@ -198,9 +220,44 @@ fn accept(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<(
     Ok(())
 }
 
+/// The sync calls while a load is accepted.
+fn syncs_of_accept(kind: Kind, load: Load) -> Result<usize> {
+    let _silent = TcpListener::bind(SINK)?;
+    if kind == Kind::Mta {
+        let folder = tempfile::tempdir()?;
+        let calls = folder.path().join("calls");
+        let server = Server::start_traced(&calls)?;
+        let before = measure::syncs_in(&calls)?;
+        load.send()?;
+        // The tracer writes in pieces; it is complete when the server has ended, whose own last syncs are few.
+        drop(server);
+        return Ok(measure::syncs_in(&calls)?.saturating_sub(before));
+    }
+    let server = Server::start(kind)?;
+    let counter = measure::SyncCounter::attach(server.pid())?;
+    load.send()?;
+    counter.stop()
+}
+
+/// Accepting only, each message over a connection of its own.
+fn new_connections(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<()> {
+    for connections in [10, 50] {
+        let load = Load { connections, messages, size_bytes: 4096, lasting: false };
+        let probe = sync_probe(&std::env::temp_dir())?;
+        let mut rates = Vec::new();
+        for _ in 0..repeats {
+            let _silent = TcpListener::bind(SINK)?;
+            let _server = Server::start(kind)?;
+            rates.push(messages as f64 / load.send()?);
+        }
+        say(&format!("accept, a new connection each, {connections} at once"), median(rates), "msg/s", probe);
+    }
+    Ok(())
+}
+
 /// Accept and relay, until the queue is empty.
 fn relay(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<()> {
-    let load = Load { connections: 10, messages, size_bytes: 4096 };
+    let load = Load { connections: 10, messages, size_bytes: 4096, lasting: true };
     let probe = sync_probe(&std::env::temp_dir())?;
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..repeats {
@@ -234,13 +291,29 @@ fn memory(kind: Kind, say: Say<'_>) -> Result<()> {
     say("memory, 50 sessions", Usage::of(server.pid())?.pss_kib / 1024.0, "MiB PSS", probe);
     drop(sessions);
     let peak = measure::Peak::watch(server.pid());
-    let load = Load { connections: 4, messages: 8, size_bytes: 25_000_000 };
+    let load = Load { connections: 4, messages: 8, size_bytes: 25_000_000, lasting: true };
     let started = Instant::now();
     load.send()?;
     server.wait_until_empty(Duration::from_secs(120))?;
     let seconds = started.elapsed().as_secs_f64();
     say("memory, 4 x 25 MB passing", peak.stop() / 1024.0, "MiB PSS", probe);
     say("relay 8 x 25 MB", 8.0 * 25.0 / seconds, "MB/s", probe);
+    drop(server);
+    let bare = load.send_to(SINK)?;
+    say("the same into the sink directly", 8.0 * 25.0 / bare, "MB/s", probe);
+    let server = Server::start(kind)?;
+    let idle = Usage::of(server.pid())?.pss_kib;
+    let sessions = measure::greeted_sessions(SERVER, 500)?;
+    let busy = Usage::of(server.pid())?.pss_kib;
+    say("memory, 500 sessions", busy / 1024.0, "MiB PSS", probe);
+    say("memory, each of 500 sessions", (busy - idle) / 500.0, "KiB PSS", probe);
+    drop(sessions);
+    if kind == Kind::Mta {
+        let before = measure::waits(server.pid())?;
+        std::thread::sleep(IDLE);
+        let waits = measure::waits(server.pid())? - before;
+        say("wake-ups while idle", waits as f64 / IDLE.as_secs_f64() * 60.0, "a minute", probe);
+    }
     Ok(())
 }
 

@@ -44,11 +44,54 @@ impl Server {
     pub fn start(kind: Kind) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("mta-bench").tempdir()?;
         let server = match kind {
-            Kind::Mta => start_mta(folder)?,
+            Kind::Mta => start_mta(folder, None)?,
             Kind::Postfix => start_postfix(folder)?,
         };
         wait_for_port(SERVER)?;
         Ok(server)
+    }
+
+    /// Starts this project's server under strace, which writes its sync calls to the file. It stops at those calls only
+    /// (`--seccomp-bpf`): a tracer that is attached later stops at every call, and a server slowed down like that has
+    /// less waiting when it commits.
+    ///
+    /// # Errors
+    /// What kept it from starting, in words.
+    pub fn start_traced(calls: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("mta-bench").tempdir()?;
+        let mut server = start_mta(folder, Some(calls))?;
+        wait_for_port(SERVER)?;
+        let program = super::measure::tree(server.pid).into_iter().nth(1);
+        server.pid = program.ok_or_else(|| BenchError("strace has no child".into()))?;
+        Ok(server)
+    }
+
+    /// Starts this project's server on a state directory that is filled already, and waits until it listens; the
+    /// seconds that took.
+    ///
+    /// # Errors
+    /// What kept it from starting, in words.
+    pub fn start_filled(fill: impl FnOnce(&Path) -> Result<()>) -> Result<(Self, f64)> {
+        let folder = tempfile::Builder::new().prefix("mta-bench").tempdir()?;
+        fill(&folder.path().join("state"))?;
+        let started = Instant::now();
+        let server = start_mta(folder, None)?;
+        wait_for_port(SERVER)?;
+        Ok((server, started.elapsed().as_secs_f64()))
+    }
+
+    /// Runs `mta-cli` against it; the seconds it took.
+    ///
+    /// # Errors
+    /// It could not be run.
+    pub fn time_cli(&self, words: &[&str]) -> Result<f64> {
+        let started = Instant::now();
+        let config = self.folder.path().join("mta.toml");
+        let output = Command::new(mta_cli()?).arg("--config").arg(config).args(words).output()?;
+        if !output.status.success() {
+            return Err(BenchError(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr).trim())));
+        }
+        Ok(started.elapsed().as_secs_f64())
     }
 
     /// The process whose tree is the server.
@@ -93,7 +136,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            // Under strace the child is strace, which would let the server run on.
+            let _ = Command::new("kill").arg(self.pid.to_string()).status();
             let _ = child.wait();
         } else if let Ok(postfix) = program("postfix") {
             let config = self.folder.path().join("etc");
@@ -127,7 +171,7 @@ pub fn mta_cli() -> Result<PathBuf> {
     }
 }
 
-fn start_mta(folder: tempfile::TempDir) -> Result<Server> {
+fn start_mta(folder: tempfile::TempDir, calls: Option<&Path>) -> Result<Server> {
     let (sink_host, sink_port) = SINK.split_once(':').unwrap_or((SINK, "25"));
     let state = folder.path().join("state");
     let config = format!(
@@ -142,7 +186,16 @@ fn start_mta(folder: tempfile::TempDir) -> Result<Server> {
     let path = folder.path().join("mta.toml");
     fs::write(&path, config)?;
     let log = fs::File::create(folder.path().join("log"))?;
-    let child = Command::new(mta_cli()?)
+    let mut command = match calls {
+        Some(calls) => {
+            let mut command = Command::new(program("strace")?);
+            command.args(["-f", "-q", "--seccomp-bpf", "-e", "signal=none", "-o"]).arg(calls);
+            command.arg("-e").arg(format!("trace={}", super::measure::SYNC_CALLS)).arg(mta_cli()?);
+            command
+        }
+        None => Command::new(mta_cli()?),
+    };
+    let child = command
         .arg("serve")
         .arg("--config")
         .arg(&path)

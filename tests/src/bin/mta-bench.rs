@@ -17,6 +17,9 @@ struct Args {
     /// repeats of each rate, of which the median is shown (default 3)
     #[argh(option, default = "3")]
     repeats: usize,
+    /// also start on queues of 20,000 and 1,000,000 deferred messages; filling them takes minutes
+    #[argh(switch)]
+    long_queues: bool,
     /// only this server: mta or postfix
     #[argh(option)]
     only: Option<String>,
@@ -46,7 +49,8 @@ fn main() -> ExitCode {
             );
         }
     };
-    match bench::run(kinds, args.messages, args.repeats, show) {
+    let deferred: &[usize] = if args.long_queues { &[0, 20_000, 1_000_000] } else { &[0, 20_000] };
+    match bench::run(kinds, args.messages, args.repeats, deferred, show) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mta-bench: {error}");
