@@ -26,6 +26,9 @@ pub(crate) const DIRECTORY: &str = "content";
 /// Ends the names of files that are not complete, where the file system knows no unnamed ones.
 const INCOMPLETE: &str = ".tmp";
 
+/// Inodes that the file system keeps; on a small one a twentieth of all.
+const RESERVE_INODES: u64 = 256;
+
 /// After so many octets of large content the free space is looked at again.
 const CHECK_SPACE_EVERY: u64 = 1 << 20;
 
@@ -72,9 +75,8 @@ impl ContentStore {
     pub(crate) fn check_space(&self, size_bytes: u64) -> io::Result<()> {
         let free = statvfs(&self.directory)?;
         let needed = self.reserve_bytes.saturating_add(size_bytes);
-        // A file system without a fixed number of inodes reports none at all.
-        let no_inodes = free.f_files > 0 && free.f_favail == 0;
-        if free.f_bavail.saturating_mul(free.f_frsize) < needed || no_inodes {
+        let few_inodes = are_few_inodes(free.f_files, free.f_favail);
+        if free.f_bavail.saturating_mul(free.f_frsize) < needed || few_inodes {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -109,6 +111,12 @@ impl ContentStore {
     fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
+}
+
+/// Whether no more files should be made: the database's own files, Maildirs and everybody else need some, too. A file
+/// system without a fixed number of inodes reports none at all.
+fn are_few_inodes(all: u64, free: u64) -> bool {
+    all > 0 && free < RESERVE_INODES.min(all / 20).max(1)
 }
 
 /// What lies in the content directory.
@@ -476,6 +484,21 @@ mod tests {
             writer.write_all(&[7; 5000]).expect("write");
             drop(writer.finish().expect("finish"));
             assert_eq!(files(directory.path()), 0, "finished, refused");
+        }
+    }
+
+    #[test]
+    fn some_inodes_are_kept_free() {
+        for (all, free, few) in [
+            (0, 0, false),
+            (1_000_000, 256, false),
+            (1_000_000, 255, true),
+            (1_000, 50, false),
+            (1_000, 49, true),
+            (10, 1, false),
+            (10, 0, true),
+        ] {
+            assert_eq!(are_few_inodes(all, free), few, "{free} of {all}");
         }
     }
 

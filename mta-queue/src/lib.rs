@@ -18,6 +18,11 @@
 //! | finished | the message, its recipients and attempts without content; `finished_at` set; a file waits for its deletion | nothing is sent any more | a file that is left is deleted at open |
 //! | history | the same without the file | bounded in number and age | nothing |
 //!
+//! The queue as a whole, besides: *being made* and *being migrated* (each step one transaction; a copy first; killed, the
+//! next start goes on), *being restored* (complete in `restore.ready`, then moved in place; killed, the next start or
+//! restore finishes it), *being backed up* (a reader like others; the copy has its name when it is whole and synced).
+//! Which test kills the process, or cuts the power, at which of these steps is in `GUARANTEES.md`.
+//!
 //! The file of a finished message is deleted only after a synced commit: before that, power loss could bring back the
 //! row as queued, and it must find its content.
 //!
