@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -46,6 +46,19 @@ pub(crate) struct ContentStore {
     pub(crate) synced: AtomicUsize,
     /// Octets written to files since the start.
     pub(crate) written: Mutex<u64>,
+    /// Whether the reserve was touched when it was last looked at, and who hears when that changes.
+    short: AtomicBool,
+    on_space: Mutex<Option<OnSpace>>,
+}
+
+/// Is told `true` where the reserve is touched and no mail is taken any more, and `false` when there is space again.
+#[derive(Clone)]
+pub(crate) struct OnSpace(pub(crate) Arc<dyn Fn(bool) + Send + Sync>);
+
+impl std::fmt::Debug for OnSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnSpace")
+    }
 }
 
 impl ContentStore {
@@ -65,7 +78,18 @@ impl ContentStore {
         let unnamed =
             unnamed_file(&directory).is_ok_and(|file| Path::new(&name_of_open_file(&file)).exists());
         let (synced, written) = (AtomicUsize::new(0), Mutex::new(0));
-        Ok(Arc::new(Self { directory, inline_bytes, reserve_bytes, ids, unnamed, synced, written }))
+        let (short, on_space) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Arc::new(Self {
+            directory,
+            inline_bytes,
+            reserve_bytes,
+            ids,
+            unnamed,
+            synced,
+            written,
+            short,
+            on_space,
+        }))
     }
 
     /// Whether so many octets fit beside the reserve.
@@ -76,10 +100,26 @@ impl ContentStore {
         let free = statvfs(&self.directory)?;
         let needed = self.reserve_bytes.saturating_add(size_bytes);
         let few_inodes = are_few_inodes(free.f_files, free.f_favail);
-        if free.f_bavail.saturating_mul(free.f_frsize) < needed || few_inodes {
+        let free_bytes = free.f_bavail.saturating_mul(free.f_frsize);
+        self.tell(free_bytes < self.reserve_bytes || few_inodes);
+        if free_bytes < needed || few_inodes {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
+    }
+
+    /// Calls `heard` when the reserve is touched, and when it is free again.
+    pub(crate) fn on_space(&self, heard: OnSpace) {
+        *self.on_space.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    }
+
+    fn tell(&self, short: bool) {
+        if self.short.swap(short, Ordering::Relaxed) != short {
+            let heard = self.on_space.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(OnSpace(heard)) = heard {
+                heard(short);
+            }
+        }
     }
 
     /// The path of a file that was finished.

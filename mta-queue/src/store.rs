@@ -23,7 +23,7 @@ use crate::accept::Accept;
 use crate::backup;
 use crate::change::{Postpone, SetAside};
 use crate::claim::{self, Claim, Claimed, Claims, Planner};
-use crate::content::{ContentReader, ContentStore, ContentWriter};
+use crate::content::{ContentReader, ContentStore, ContentWriter, OnSpace};
 use crate::error::{OpenError, QueueError};
 use crate::id::{IdSource, QueueId};
 use crate::message::NewMessage;
@@ -122,6 +122,13 @@ pub struct Statistics {
     pub database_bytes: u64,
     /// Octets of large content written to files.
     pub content_bytes: u64,
+}
+
+impl Statistics {
+    /// Octets written to the disk in all.
+    pub fn written_bytes(&self) -> u64 {
+        self.log_bytes + self.database_bytes + self.content_bytes
+    }
 }
 
 /// The queue, open for reading and writing. Cheap to clone; all clones share one writer thread.
@@ -310,6 +317,12 @@ impl Queue {
     /// `claim` said: an accept, a retry, a release. It must not block.
     pub fn on_work(&self, wake: Arc<dyn Fn() + Send + Sync>) {
         *self.inner.shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
+
+    /// Calls `heard` (on any thread) with `true` when the reserve of the file system is touched and no mail is taken any
+    /// more, and with `false` when there is space again. It is looked at with every message. It must not block.
+    pub fn on_space(&self, heard: Arc<dyn Fn(bool) + Send + Sync>) {
+        self.inner.store.on_space(OnSpace(heard));
     }
 
     /// The content of a stored message. Content that is not whole sets the message aside. Blocks on the disk.

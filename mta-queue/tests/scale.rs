@@ -139,3 +139,19 @@ fn opening_and_looking_for_work_read_no_more_of_a_long_queue() {
     let (short, long) = (cost(1_000), cost(6_000));
     assert!(long < short + short / 4, "{short} octets are read of a short queue, {long} of a long one");
 }
+
+#[test]
+fn who_asked_hears_once_when_space_runs_short() {
+    use std::sync::{Arc, Mutex};
+
+    let directory = tempfile::tempdir().expect("directory");
+    let greedy = Options { reserve_bytes: u64::MAX / 4, ..options() };
+    let queue = Queue::open(directory.path(), greedy).expect("open");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&heard);
+    queue.on_space(Arc::new(move |short| told.lock().expect("alive").push(short)));
+    for _ in 0..3 {
+        assert_eq!(queue.check_space(0), Err(QueueError::NoSpace));
+    }
+    assert_eq!(*heard.lock().expect("alive"), [true]);
+}

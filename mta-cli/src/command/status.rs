@@ -71,6 +71,10 @@ fn text(status: &StatusView) -> String {
             queue.accepted_total, queue.delivered_total, queue.failed_total
         ),
     );
+    if let (Some(written), Some(started)) = (status.written_bytes, &status.started_at) {
+        let a_day = per_day(written, started, now);
+        line("written", &format!("{} to the disk for the queue, {} a day", bytes(written), bytes(a_day)));
+    }
     for alert in &status.alerts {
         let subject = if alert.subject.is_empty() { String::new() } else { format!(" {}", alert.subject) };
         line("ALERT", &format!("{}{subject}: {}", alert.kind, alert.text));
@@ -79,4 +83,26 @@ fn text(status: &StatusView) -> String {
         line("", &format!("first seen {first}, last {last}, {} in all", alert.count));
     }
     out
+}
+
+/// What was written since the start, as so much a day; a start of less than an hour ago counts as an hour.
+fn per_day(written: u64, started: &str, now: SystemTime) -> u64 {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let started = started.parse::<jiff::Timestamp>().map_or(0, |at| at.as_second().unsigned_abs());
+    let seconds = now.saturating_sub(started).max(3_600);
+    u64::try_from(u128::from(written) * 86_400 / u128::from(seconds)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn octets_a_day() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(864_000);
+        assert_eq!(per_day(1_000, "1970-01-10T00:00:00Z", now), 500);
+        assert_eq!(per_day(10, "1970-01-10T23:59:59Z", now), 240, "the first hour");
+    }
 }

@@ -51,6 +51,7 @@ pub(super) fn run(
 ) -> Result<(), StartError> {
     let Prepared { listeners, control, access, tls, queue, providers } = prepared;
     let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
+    watch_space(&queue, &alerts);
     let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
     let sts = sts(&config, &dns, &queue);
     let shared =
@@ -99,6 +100,20 @@ pub(super) fn run(
 fn sts(config: &Config, dns: &dns::Service, queue: &Queue) -> Arc<Sts> {
     let client = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
     Sts::new(Arc::new(dns.clone()), client, Some(queue.clone()))
+}
+
+/// The administrator hears when no mail is taken for want of space, and when it is again.
+fn watch_space(queue: &Queue, alerts: &Alerts) {
+    let alerts = alerts.clone();
+    queue.on_space(Arc::new(move |short| {
+        if short {
+            let text = "so little space or so few inodes are left that no mail is taken in (452)";
+            let remedy = "make room on the file system of state_dir, or lower queue.min_free_space";
+            alerts.raise(alert::Kind::Disk, "", text, remedy);
+        } else {
+            alerts.clear(alert::Kind::Disk, "");
+        }
+    }));
 }
 
 /// The writer finishes what it was given.

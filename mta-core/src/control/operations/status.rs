@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{QueueOperations, failed, to_value};
+use super::{QueueOperations, Source, failed, to_value};
 use crate::alert::from_stored;
 use crate::control::protocol::Failure;
 use crate::control::views::AlertView;
@@ -19,6 +19,11 @@ impl QueueOperations {
             let stored = self.reader.alerts().map_err(failed)?;
             status.alerts =
                 stored.iter().filter_map(from_stored).map(|alert| AlertView::from(&alert)).collect();
+        }
+        if let Source::Queue(queue) = &self.source
+            && self.daemon.is_some()
+        {
+            status.written_bytes = Some(queue.statistics().written_bytes());
         }
         status.queue = self.reader.counts().map_err(failed)?.into();
         to_value(&status)

@@ -64,6 +64,9 @@ pub struct StatusView {
     pub alerts: Vec<AlertView>,
     /// The queue.
     pub queue: CountsView,
+    /// Octets that the queue wrote to the disk since the daemon started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_bytes: Option<u64>,
 }
 
 impl From<Counts> for CountsView {
