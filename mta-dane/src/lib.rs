@@ -11,6 +11,7 @@ pub mod dnssec;
 pub mod failure;
 pub mod judge;
 pub mod matching;
+pub mod memory;
 pub mod policy;
 pub mod reference;
 pub mod tlsa;

@@ -15,7 +15,7 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -192,6 +192,16 @@ const VERSION_4: &str = "
         ended_at INTEGER,
         fault TEXT NOT NULL
     );
+";
+
+/// `dane`: a destination that has, or had, secure TLSA records; `lost_at` is NULL while it has them.
+const VERSION_5: &str = "
+    CREATE TABLE dane (
+        domain TEXT PRIMARY KEY,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        lost_at INTEGER
+    ) WITHOUT ROWID;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

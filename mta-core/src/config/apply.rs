@@ -154,6 +154,7 @@ impl Config {
                 sessions_per_host: size(out.max_idle_sessions_per_host),
             },
             retry_blocked: out.retry_blocked,
+            dane_loss_delay: out.dane_loss_delay,
             destinations: self.destinations.iter().filter_map(|(name, rule)| tls_rule(name, rule)).collect(),
             ..outbound::Options::default()
         };

@@ -251,6 +251,8 @@ pub struct Outbound {
     pub session_timeout: Duration,
     /// How long the lookups for a destination or one of its hosts may take in all.
     pub discovery_timeout: Duration,
+    /// How long mail waits where the DANE of weeks is gone; zero: not at all.
+    pub dane_loss_delay: Duration,
     /// Certificate authorities in place of the system's.
     pub ca_file: Option<PathBuf>,
 }

@@ -18,6 +18,7 @@ use crate::delivery::local;
 use crate::dns;
 use crate::inbound;
 use crate::log::Line;
+use crate::outbound::dane_memory::DaneMemory;
 use crate::outbound::provider::{self, Providers};
 use crate::outbound::scheduler::{Deliver, Delivery, Scheduler, Site};
 use crate::outbound::{self, Job};
@@ -54,8 +55,9 @@ pub(super) fn run(
     watch_space(&queue, &alerts);
     let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
     let sts = sts(&config, &dns, &queue);
-    let shared =
-        Arc::new(Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, site.clone()));
+    let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
+    let watched = (site.clone(), dane_memory);
+    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched));
     let scheduler = Scheduler::new(
         queue.clone(),
         Arc::new(Deliverer(Arc::clone(&shared))),
@@ -194,6 +196,8 @@ struct Shared {
     at_start: Config,
     /// What the administrator has to know, and what is known of providers.
     site: Site,
+    /// Which destinations had DANE for weeks.
+    dane_memory: DaneMemory,
     live: Mutex<Arc<Live>>,
 }
 
@@ -222,7 +226,7 @@ impl Shared {
         sts: Arc<Sts>,
         path: Option<PathBuf>,
         listeners: &[crate::net::Listener],
-        site: Site,
+        (site, dane_memory): (Site, DaneMemory),
     ) -> Self {
         Self {
             dns,
@@ -234,6 +238,7 @@ impl Shared {
             started_at: SystemTime::now(),
             at_start: config.clone(),
             site,
+            dane_memory,
             live: Mutex::new(Live::new(config, &tls)),
         }
     }
@@ -315,6 +320,7 @@ impl Deliver for Deliverer {
             sts: Some(Arc::clone(&self.0.sts)),
             pool: self.0.pool.clone(),
             providers: Arc::clone(&self.0.site.providers),
+            dane_memory: self.0.dane_memory.clone(),
         };
         Box::pin(async move { outbound::attempt(&context, &job).await })
     }

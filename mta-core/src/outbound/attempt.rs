@@ -16,6 +16,7 @@ use mta_smtp::address::{Host, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
 use mta_smtp::reply::EnhancedStatus;
 
+use super::dane_memory::DaneMemory;
 use super::outcome::{self, Outcome, Reach};
 use super::provider::Providers;
 use super::tls_policy::{self, DestinationRule};
@@ -82,6 +83,8 @@ pub struct Context {
     pub pool: Pool,
     /// What is known of mail providers, and what is held against whom.
     pub providers: Arc<Providers>,
+    /// Which destinations had DANE for weeks.
+    pub dane_memory: DaneMemory,
 }
 
 /// What an attempt led to.
@@ -148,6 +151,8 @@ pub(super) struct Run<'a> {
     pub(super) transactions: usize,
     /// Recipients that a session at this host had no room for.
     put_off: Vec<usize>,
+    /// A host of the domain had secure TLSA records.
+    pub(super) dane_seen: bool,
     started: Instant,
 }
 
@@ -196,6 +201,7 @@ impl<'a> Run<'a> {
             slots,
             transactions: 0,
             put_off: Vec::new(),
+            dane_seen: false,
             started: Instant::now(),
         }
     }

@@ -82,6 +82,11 @@ impl Run<'_> {
         };
         self.decision.hosts.push(record::host(&found));
         self.find_sts(list, &found).await;
+        if let Some(outcome) = self.remember_dane(list, &found) {
+            self.host_record().skipped = Some(outcome.text.clone());
+            self.settle_open(&outcome.at(&remote));
+            return Flow::Stop;
+        }
         let requirement = match self.required(list, &found) {
             Ok(requirement) => requirement,
             Err(refusal) => {

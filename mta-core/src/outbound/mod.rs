@@ -8,6 +8,7 @@
 //! - `explain`: what such a walk found, told rule by rule.
 //! - `served`: a host's TLSA records against what it serves.
 //! - `discover`: drives the walk through DNS.
+//! - `dane_memory`: which destinations had DANE for weeks, and which of them lost it.
 //! - `host`: one host, address by address.
 //! - `conversation`: one connection, opened, secured, used and left.
 //! - `pool`: sessions that rest between two messages, and who may ride one.
@@ -24,6 +25,7 @@ pub mod attempt;
 pub mod breaker;
 pub mod connect;
 mod conversation;
+pub mod dane_memory;
 pub mod decision;
 mod discover;
 pub mod examine;

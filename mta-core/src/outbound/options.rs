@@ -57,6 +57,8 @@ pub struct Options {
     /// Mail that a provider refuses by a block of this host is kept and tried again until it is so old. Zero: a refusal is
     /// final (RFC 5321 4.2.1).
     pub retry_blocked: Duration,
+    /// How long mail for a destination that has just lost the DANE it had for weeks waits, once; zero: not at all.
+    pub dane_loss_delay: Duration,
     /// Per-destination rules, looked up by recipient domain: the nearest that fits counts.
     pub destinations: Vec<super::tls_policy::DestinationRule>,
     /// MTA-STS.
@@ -89,6 +91,7 @@ impl Default for Options {
             smtp: mta_smtp::client::Limits::default(),
             eight_bit: mta_smtp::client::EightBit::Send,
             retry_blocked: Duration::ZERO,
+            dane_loss_delay: Duration::ZERO,
             destinations: Vec::new(),
             sts: crate::sts::Options::default(),
         }

@@ -17,6 +17,7 @@
 //! What it does not: it holds nothing in memory and knows no protocol.
 
 pub(crate) mod alert;
+pub(crate) mod dane;
 pub(crate) mod outage;
 pub(crate) mod sts;
 pub(crate) mod tls_report;

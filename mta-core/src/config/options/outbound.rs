@@ -389,5 +389,14 @@ fn timeouts() -> Vec<OptionSpec> {
             "Octets a second that a server must take of the content, on the whole and after the first \
              block_timeout. One that is slower is left.",
         ),
+        bounded(
+            "outbound.dane_loss_delay",
+            "\"0s\"",
+            (Duration::ZERO, DAY),
+            |c, _| &mut c.outbound.dane_loss_delay,
+            "How long mail waits for a destination that had secure TLSA records for two weeks or more and has \
+             none any more, counted from when that was first seen. It is told in any case (see status); \
+             \"1h\" gives its operator time to repair a slip. \"0s\": mail goes on without DANE at once.",
+        ),
     ]
 }

@@ -24,6 +24,7 @@ use super::tls_policy::{DestinationRule, nearest};
 use super::{Context, Options, Pool, parts};
 use crate::account::{Accounts, Recipient};
 use crate::config::Config;
+use crate::outbound::dane_memory::DaneMemory;
 use crate::routing::Route;
 use crate::routing::table::RoutingTable;
 use crate::sts::Sts;
@@ -190,6 +191,7 @@ pub async fn explain(
         sts,
         pool: Pool::none(),
         providers: Arc::default(),
+        dane_memory: DaneMemory::default(),
     };
     answer(&site, context, question).await
 }

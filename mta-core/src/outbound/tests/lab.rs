@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use smol::net::{TcpListener, TcpStream};
 
 use crate::dns::FakeResolver;
+use crate::outbound::dane_memory::DaneMemory;
 use crate::outbound::{AttemptReport, ContentSource, Context, Job, Options, Pool, Verdict, attempt};
 use crate::routing::{RelayAuth, RelayHost, RelayTls, Route};
 use crate::tls::client::Client;
@@ -473,6 +474,7 @@ pub(super) struct Lab {
     pub(super) job: Job,
     pub(super) pool: Pool,
     client: Client,
+    pub(super) memory: DaneMemory,
     secret: Option<tempfile::NamedTempFile>,
 }
 
@@ -538,6 +540,7 @@ impl Lab {
             job,
             pool: Pool::default(),
             client,
+            memory: DaneMemory::default(),
             secret: None,
         }
     }
@@ -613,6 +616,7 @@ impl Lab {
             sts: None,
             pool: self.pool.clone(),
             providers: Arc::default(),
+            dane_memory: self.memory.clone(),
         }
     }
 }

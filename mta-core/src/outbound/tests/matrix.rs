@@ -1,12 +1,14 @@
 //! Rows of the DANE matrix (`mta-dane/MATRIX.md`) that need a server at the other end. Each starts from a world in order and
 //! changes one thing.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hickory_proto::rr::RecordType::{A, MX, TLSA};
 use mta_dane::dnssec::Status;
 
 use super::lab::{self, Behaviour, Lab, Server, StartTls, assert_nothing_of_the_message};
+use crate::alert::{Alerts, Kind};
+use crate::outbound::dane_memory::{DaneMemory, Sight};
 use crate::outbound::{Pool, Reach, Verdict, record};
 
 const WRONG: &str = "3 1 1 00000000000000000000000000000000000000000000000000000000000000aa";
@@ -145,4 +147,46 @@ fn a4_b1_c10_d5_each_lookup_error_at_each_place() {
             assert_eq!(lab.server.connections(), 0, "{what}");
         }
     }
+}
+
+/// Local policy beside RFC 7672: a domain that had DANE for weeks and has none now is told once; its mail goes on, or waits once
+/// where that is configured, and a lookup error is no loss.
+#[test]
+fn the_loss_of_dane_is_told_and_its_mail_waits_once_if_so_configured() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = mta_queue::Queue::open(directory.path(), mta_queue::Options::default()).unwrap();
+    let alerts = Alerts::default();
+    let hours_ago = |hours: u64| SystemTime::now() - Duration::from_secs(3600 * hours);
+    let memory = DaneMemory::kept_in(&queue, alerts.clone());
+    let with_memory = |mut lab: Lab| {
+        lab.memory = memory.clone();
+        lab
+    };
+    memory.seen("example.test", &Sight::Dane, hours_ago(20 * 24));
+    memory.seen("example.test", &Sight::Dane, hours_ago(24));
+
+    let lab = with_memory(Lab::dane(Behaviour::default()));
+    lab.resolver.bogus(&lab.owner(), TLSA);
+    assert_eq!(lab::seen(&lab.run()), deferred("4.7.5"));
+    assert!(alerts.open().is_empty(), "an error is no loss");
+
+    let mut lab = with_memory(Lab::unsigned(Behaviour::default()));
+    lab.options.dane_loss_delay = Duration::from_secs(3600);
+    let report = lab.run();
+    assert_eq!((lab::seen(&report), lab.server.connections()), (deferred("4.7.5"), 0));
+    let text = &report.outcomes[0].outcome.text;
+    assert!(text.contains("had DANE since") && text.contains("MX records are not secure"), "{text}");
+    assert!(alerts.is_open(Kind::Dane, "example.test"));
+    lab.options.dane_loss_delay = Duration::ZERO;
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert_eq!(alerts.open().len(), 1);
+
+    let lab = with_memory(Lab::dane(Behaviour::default()));
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
+    assert!(alerts.open().is_empty(), "it is back");
+    // Lost again, and longer ago than the mail is to wait.
+    memory.seen("example.test", &Sight::None("test".into()), hours_ago(2));
+    let mut lab = with_memory(Lab::unsigned(Behaviour::default()));
+    lab.options.dane_loss_delay = Duration::from_secs(3600);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Delivered, "2.0.0".to_owned())]);
 }
