@@ -22,8 +22,9 @@
 //! to whom, from [`account`] and the configured networks), streams the content into the queue's writer behind a
 //! `Received` line, and says `250` only after the queue's commit was synced.
 //!
-//! Out: [`outbound::scheduler`] claims the due recipients of a destination; [`routing`] says where they go. Mail for
-//! our own domains goes to [`delivery`]. Everything else goes to [`mod@outbound::attempt`]: `mta_dane::discovery` asks
+//! Out: [`outbound::scheduler`] claims the due recipients of a destination, as many at once as its hosts are found to
+//! take and as [`outbound::breaker`] allows while the fault may be ours; [`routing`] says where they go. Mail for our own
+//! domains goes to [`delivery`]. Everything else goes to [`mod@outbound::attempt`]: `mta_dane::discovery` asks
 //! [`dns`], [`outbound::tls_policy`] joins what DNS demands with the administrator's rules, the connection is made and
 //! verified, the content streamed. One typed outcome per recipient and one decision record come back; the queue stores
 //! both, with the next attempt or the notification ([`report::dsn`]), in one transaction.

@@ -30,7 +30,7 @@
 //!
 //! | state | means | leaves it by |
 //! |---|---|---|
-//! | waiting | due at the later of its `next_at` and its destination's `not_before` | a record: delivered, failed, expired, or waiting again; hold; drop; damage |
+//! | waiting | due at the later of its `next_at` and its destination's `not_before` | a record: delivered, failed, expired, or waiting again (put off where the fault was ours: no attempt is counted); hold; drop; damage |
 //! | held | waits for the administrator | release, drop, damage; a result of an attempt that was under way |
 //! | delivered, failed, expired, dropped | final; the message is finished with its last one | its history's end |
 //! | damaged | a row or the content cannot be read; logged, shown, stops nothing else | retry or drop by the administrator |
