@@ -302,6 +302,7 @@ pub(crate) fn open_connection(path: &Path) -> Result<Connection, OpenError> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(map)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(map)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(map)?;
+    crate::writer::keep_plans(&connection).map_err(map)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }

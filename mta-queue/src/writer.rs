@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 
 use crate::content::ContentStore;
@@ -481,13 +482,46 @@ pub(crate) fn configure(
     connection.pragma_update(None, "journal_size_limit", wal_bytes)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    keep_plans(connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(log_pages)
 }
 
+/// A statement is compiled once. Without this SQLite compiles it again for each new value that might have made a partial
+/// index useful; ours name the conditions of these indexes in their text.
+pub(crate) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
+    use crate::schema;
+
+    #[test]
+    fn no_statement_is_compiled_again_for_another_value() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("a database");
+        schema::prepare(&mut connection, &path, schema::MIGRATIONS).expect("a schema");
+        let again = |connection: &Connection| {
+            let mut statement = connection
+                .prepare(
+                    "SELECT id, name, failures FROM destination WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2",
+                )
+                .expect("a statement");
+            for value in 0..10_i64 {
+                let mut rows = statement.query([value, value + 5]).expect("rows");
+                assert!(rows.next().expect("no error").is_none());
+            }
+            statement.get_status(StatementStatus::RePrepare)
+        };
+        assert!(again(&connection) > 0, "as SQLite is built, it would");
+        keep_plans(&connection).expect("an option");
+        assert_eq!(again(&connection), 0);
+    }
 
     #[test]
     fn as_many_pages_are_given_back_as_were_asked_for() {

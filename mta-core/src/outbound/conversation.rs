@@ -3,6 +3,7 @@
 //! `may_send` is asked once more before the envelope leaves. What it does not: it chooses no host and no address (`host`),
 //! and it classifies nothing itself (see `outcome`).
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mta_dane::failure::ResultType;
@@ -21,7 +22,7 @@ use super::decision::{ReuseRecord, TryRecord};
 use super::host::{Ended, Target};
 use super::outcome::{self, Outcome, Reach};
 use super::pool::{Parked, Terms};
-use super::session::{Connection, Event, Stream};
+use super::session::{Connection, Event, Message, Stream};
 use super::tls_policy::Requirement;
 use super::{examine, record, triage};
 use crate::routing::RelayAuth;
@@ -104,10 +105,15 @@ impl Run<'_> {
             eight_bit: options.eight_bit,
             limits: options.smtp,
         };
-        let connection = Connection::new(stream, settings, self.job.content.clone(), self.ends());
+        let connection = Connection::new(stream, settings, &self.message());
         let opened_at_unix = unix(SystemTime::now());
         let open = Open { connection, opened: started, opened_at_unix, messages: 0, fallback };
         self.converse(open, target, started).await
+    }
+
+    fn message(&self) -> Message {
+        let (content, size_bytes) = (Arc::clone(&self.job.content), self.job.size_bytes);
+        Message { content, size_bytes, until: self.ends() }
     }
 
     /// All that the message demands of a connection to the target.
@@ -145,7 +151,7 @@ impl Run<'_> {
             tls,
             ..TryRecord::default()
         });
-        connection.renew(self.job.content.clone(), self.ends());
+        connection.renew(&self.message());
         let open = Open { connection, opened, opened_at_unix, messages, fallback: false };
         let ended = self.converse(open, target, started).await;
         self.try_record().elapsed_ms = millis(started.elapsed());

@@ -18,7 +18,7 @@ use smol::net::TcpStream;
 use super::ContentSource;
 
 /// Content is read and sent in parts of this size, in octets.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 128 * 1024;
 /// Octets read from the server at once.
 const READ_BYTES: usize = 4096;
 /// After a failed write: how long what the server still said is looked for.
@@ -69,6 +69,14 @@ pub(super) enum Event {
     Closed,
 }
 
+/// What a connection is for at a time.
+pub(super) struct Message {
+    pub(super) content: Arc<dyn ContentSource>,
+    pub(super) size_bytes: u64,
+    /// When all is over, save for the verdict on content that was sent whole.
+    pub(super) until: Instant,
+}
+
 /// A reply for the record.
 pub(super) struct Said {
     pub(super) step: Step,
@@ -85,23 +93,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A connection that was just opened, for one message, over at `until`.
-    pub(super) fn new(
-        stream: Stream,
-        settings: Settings,
-        content: Arc<dyn ContentSource>,
-        until: Instant,
-    ) -> Self {
+    /// A connection that was just opened, for one message.
+    pub(super) fn new(stream: Stream, settings: Settings, message: &Message) -> Self {
         let mut session = Session::new(settings, Instant::now());
-        session.end_at(until);
-        Self { session, stream, content: Content::of(content), said: Vec::new() }
+        session.end_at(message.until);
+        Self { session, stream, content: Content::of(message), said: Vec::new() }
     }
 
-    /// Takes another message, over at `until`; nothing of the one before is left.
-    pub(super) fn renew(&mut self, content: Arc<dyn ContentSource>, until: Instant) {
+    /// Takes another message; nothing of the one before is left.
+    pub(super) fn renew(&mut self, message: &Message) {
         self.session.renew();
-        self.session.end_at(until);
-        self.content = Content::of(content);
+        self.session.end_at(message.until);
+        self.content = Content::of(message);
         self.said.clear();
     }
 
@@ -270,35 +273,57 @@ async fn read_until(stream: &mut Stream, buffer: &mut [u8], until: Instant) -> i
     futures_lite::future::or(read, late).await
 }
 
-/// The content of the message, opened when a server is ready for it.
+/// The content of the message, opened when a server is ready for it. While one part is sent the next is read.
 #[derive(Default)]
 struct Content {
     /// None between two messages.
     source: Option<Arc<dyn ContentSource>>,
-    reader: Option<Box<dyn io::Read + Send>>,
+    /// Octets that are still expected; only a hint for the size of buffers.
+    size_bytes: u64,
+    ahead: Option<smol::Task<io::Result<Part>>>,
+}
+
+/// A part that was read, and what the next is read from.
+struct Part {
+    bytes: Vec<u8>,
+    reader: Box<dyn io::Read + Send>,
 }
 
 impl Content {
-    fn of(source: Arc<dyn ContentSource>) -> Self {
-        Self { source: Some(source), reader: None }
+    fn of(message: &Message) -> Self {
+        let (source, size_bytes) = (Some(Arc::clone(&message.content)), message.size_bytes);
+        Self { source, size_bytes, ahead: None }
     }
 
     /// The next part, and whether it is the last.
     async fn next(&mut self) -> io::Result<(Vec<u8>, bool)> {
-        let (source, reader) = (self.source.clone(), self.reader.take());
-        let (reader, bytes) = smol::unblock(move || {
-            let mut reader = match (reader, source) {
-                (Some(reader), _) => reader,
-                (None, Some(source)) => source.open()?,
-                (None, None) => return Err(io::Error::other("no message is in hand")),
-            };
-            let mut bytes = Vec::with_capacity(CHUNK_BYTES);
-            io::Read::read_to_end(&mut io::Read::take(&mut reader, CHUNK_BYTES as u64), &mut bytes)?;
-            io::Result::Ok((reader, bytes))
-        })
-        .await?;
+        let part = match (self.ahead.take(), &self.source) {
+            (Some(ahead), _) => ahead,
+            (None, Some(source)) => {
+                let source = Arc::clone(source);
+                read_part(self.size_bytes, move || source.open())
+            }
+            (None, None) => return Err(io::Error::other("no message is in hand")),
+        };
+        let Part { bytes, reader } = part.await?;
         let last = bytes.len() < CHUNK_BYTES;
-        self.reader = (!last).then_some(reader);
+        self.size_bytes = self.size_bytes.saturating_sub(bytes.len() as u64);
+        self.ahead = (!last).then(|| read_part(self.size_bytes, move || Ok(reader)));
         Ok((bytes, last))
     }
+}
+
+/// Begins to read a part on a thread that may block.
+fn read_part(
+    expected_bytes: u64,
+    open: impl FnOnce() -> io::Result<Box<dyn io::Read + Send>> + Send + 'static,
+) -> smol::Task<io::Result<Part>> {
+    smol::unblock(move || {
+        let mut reader = open()?;
+        // One more than expected, so that the end is seen without another buffer.
+        let expected = usize::try_from(expected_bytes).unwrap_or(CHUNK_BYTES).saturating_add(1);
+        let mut bytes = Vec::with_capacity(expected.min(CHUNK_BYTES));
+        io::Read::read_to_end(&mut io::Read::take(&mut reader, CHUNK_BYTES as u64), &mut bytes)?;
+        Ok(Part { bytes, reader })
+    })
 }

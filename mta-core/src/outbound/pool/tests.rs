@@ -10,7 +10,7 @@ use mta_smtp::client::{EightBit, Limits, Settings, TlsUse};
 
 use super::*;
 use crate::outbound::ContentSource;
-use crate::outbound::session::{Event, Stream};
+use crate::outbound::session::{Event, Message, Stream};
 use crate::tls::client::Demand;
 
 fn dane(base: &str, key: u8, host_only: bool) -> Requirement {
@@ -174,7 +174,8 @@ fn session(host: &str) -> (Parked, TcpStream) {
     };
     let tcp = smol::net::TcpStream::from(async_io::Async::new(stream).unwrap());
     let until = Instant::now() + Duration::from_secs(60);
-    let mut connection = Connection::new(Stream::Plain(tcp), settings, Arc::new(Nothing), until);
+    let message = Message { content: Arc::new(Nothing), size_bytes: 0, until };
+    let mut connection = Connection::new(Stream::Plain(tcp), settings, &message);
     assert!(matches!(smol::block_on(connection.next()), Event::Ready));
     connection.rest();
     let terms = Terms { host: host.into(), ..terms(Requirement::Plaintext) };

@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use smol::net::TcpStream;
 
 use super::super::examine::NoContent;
-use super::super::session::{Connection, Event, Stream};
+use super::super::session::{Connection, Event, Message, Stream};
 use super::super::{Options, outcome};
 use super::connect;
 
@@ -134,7 +134,8 @@ async fn starttls(tcp: TcpStream, options: &Options) -> Result<TcpStream, String
     };
     // Greeting, EHLO and STARTTLS, each within its time.
     let until = Instant::now() + options.smtp.greeting + options.smtp.command * 2;
-    let mut connection = Connection::new(Stream::Plain(tcp), settings, Arc::new(NoContent), until);
+    let nothing = Message { content: Arc::new(NoContent), size_bytes: 0, until };
+    let mut connection = Connection::new(Stream::Plain(tcp), settings, &nothing);
     match connection.next().await {
         Event::StartTls => connection.take_plain().ok_or_else(|| "no connection".to_owned()),
         Event::Failed(failure) => {
