@@ -6,6 +6,7 @@ mod make;
 
 use std::sync::Arc;
 
+use hickory_proto::rr::{Name, RData, RecordType};
 use mta_dane::judge::{self, Outcome};
 use mta_dane::reference::ReferenceId;
 use rustls_pki_types::CertificateDer;
@@ -15,8 +16,9 @@ use serde::Serialize;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::rfc3339_of;
-use crate::dns::{InvalidQuestion, LookupReport, Service, lookup_report};
+use crate::dns::{InvalidQuestion, LookupReport, Resolver, Service, lookup_report};
 use crate::outbound::{explain, served};
+use crate::report::tlsrpt::{self, NoAddress};
 
 pub(crate) use self::make::own_certificate;
 pub use self::make::{Made, MakeQuestion, Source, tlsa_make};
@@ -227,6 +229,63 @@ pub fn dns_lookup(config: &Config, name: &str, rtype: &str) -> Result<LookupRepo
         }
         Ok(report)
     })
+}
+
+/// Where a domain wants its TLS reports (RFC 8460 3), or why it gets none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportAddresses {
+    /// The domain.
+    pub domain: String,
+    /// `mailto:` and `https:` addresses.
+    pub rua: Vec<String>,
+    /// Why there are none, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub none_because: Option<String>,
+}
+
+/// Asks DNS where each domain (A-labels) wants its TLS reports, one after the other.
+///
+/// # Errors
+/// The resolver cannot work as it is configured.
+pub fn report_addresses(config: &Config, domains: &[String]) -> Result<Vec<ReportAddresses>, String> {
+    let service =
+        Service::new(config.dns_options(), SystemClock::shared()).map_err(|error| error.to_string())?;
+    smol::block_on(async {
+        service.self_test().await;
+        let mut found = Vec::new();
+        for domain in domains {
+            found.push(report_addresses_of(&service, domain).await);
+        }
+        Ok(found)
+    })
+}
+
+async fn report_addresses_of(resolver: &dyn Resolver, domain: &str) -> ReportAddresses {
+    let none =
+        |why: String| ReportAddresses { domain: domain.to_owned(), rua: Vec::new(), none_because: Some(why) };
+    let owner = format!("_smtp._tls.{domain}");
+    let Ok(name) = Name::from_ascii(format!("{owner}.")) else { return none("no name of DNS".to_owned()) };
+    let answer = resolver.lookup(name, RecordType::TXT).await;
+    if answer.status.is_error() {
+        return none(format!(
+            "{owner} could not be looked up: {}",
+            answer.reason.as_deref().unwrap_or_default()
+        ));
+    }
+    let texts: Vec<Vec<u8>> = answer
+        .records
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::TXT(txt) => Some(txt.txt_data.concat()),
+            _ => None,
+        })
+        .collect();
+    match tlsrpt::addresses(texts.iter().map(Vec::as_slice)) {
+        Ok(rua) => ReportAddresses { domain: domain.to_owned(), rua, none_because: None },
+        Err(NoAddress::Absent) => none("it publishes no _smtp._tls record".to_owned()),
+        Err(NoAddress::Several) => none("it publishes several _smtp._tls records".to_owned()),
+        Err(NoAddress::Invalid) => none("its _smtp._tls record names no address".to_owned()),
+    }
 }
 
 /// Why there is no explanation.

@@ -25,9 +25,10 @@
 //! Out: [`outbound::scheduler`] claims the due recipients of a destination, as many at once as its hosts are found to
 //! take and as [`outbound::breaker`] allows while the fault may be ours; [`routing`] says where they go. Mail for our own
 //! domains goes to [`delivery`]. Everything else goes to [`mod@outbound::attempt`]: `mta_dane::discovery` asks
-//! [`dns`], [`outbound::tls_policy`] joins what DNS demands with the administrator's rules, the connection is made and
-//! verified, the content streamed. One typed outcome per recipient and one decision record come back; the queue stores
-//! both, with the next attempt or the notification ([`report::dsn`]), in one transaction.
+//! [`dns`], [`sts`] knows the domain's MTA-STS policy, [`outbound::tls_policy`] joins what both demand with the
+//! administrator's rules, the connection is made and verified, the content streamed. One typed outcome per recipient and
+//! one decision record come back; the queue stores both, with the next attempt or the notification ([`report::dsn`]) and
+//! the counters for TLS reports ([`report::tlsrpt`]), in one transaction.
 //!
 //! # What is promised
 //!

@@ -117,6 +117,11 @@ impl Ca {
         Self { certificate, above: self.chain(), issuer: Issuer::new(params, key) }
     }
 
+    /// The authority's own certificate as a PEM file.
+    pub fn certificate_pem(&self) -> String {
+        pem("CERTIFICATE", &self.certificate.der)
+    }
+
     /// A server certificate for these names, presented with the whole chain.
     pub fn issue(&self, names: &[&str]) -> Identity {
         self.issue_with(names, |_| ())

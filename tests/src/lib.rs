@@ -4,6 +4,7 @@
 //! - [`cert`]: certificate authorities, chains, and the TLSA records for them.
 //! - [`mx`]: scripted MX hosts that keep what they receive.
 //! - [`client`], [`dialog`]: an SMTP client of its own, and dialogs written as text files.
+//! - [`policy_host`]: hosts of MTA-STS policies.
 //! - [`netns`]: a network namespace in which ports 25 and 53 are free.
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
 //! - [`unbound`]: an independent validator, where it is installed.
@@ -25,6 +26,7 @@ pub mod lab;
 pub mod mx;
 pub mod netns;
 pub mod peers;
+pub mod policy_host;
 pub mod show;
 pub mod sign;
 pub mod unbound;

@@ -8,6 +8,7 @@ mod dns;
 mod doc;
 mod explain;
 mod queue;
+mod report;
 mod serve;
 mod status;
 mod tlsa;
@@ -22,6 +23,7 @@ pub use self::dns::{Dns, DnsLookup, DnsVerb};
 pub use self::doc::{Doc, DocCompletions, DocExample, DocMan, DocVerb};
 pub use self::explain::{Explain, Probe};
 pub use self::queue::{Queue, QueueDrop, QueueList, QueueRetry, QueueShow, QueueVerb};
+pub use self::report::{Report, ReportTls, ReportVerb};
 pub use self::serve::Serve;
 pub use self::status::Status;
 pub use self::tlsa::{Tlsa, TlsaCheck, TlsaMake, TlsaVerb, TlsaVerify};
@@ -74,6 +76,8 @@ pub enum Verb {
     Tlsa(Tlsa),
     /// DNS as the daemon sees it.
     Dns(Dns),
+    /// What is counted for others.
+    Report(Report),
     /// Generated documentation.
     Doc(Doc),
 }

@@ -7,6 +7,7 @@ pub mod doc;
 mod explain;
 pub mod names;
 mod queue;
+mod report;
 mod serve;
 mod status;
 mod tlsa;
@@ -40,14 +41,15 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Probe(verb)) => explain::probe(file, &verb),
         Some(Verb::Tlsa(verb)) => tlsa::run(file, &verb.verb),
         Some(Verb::Dns(verb)) => dns::run(file, &verb.verb),
+        Some(Verb::Report(verb)) => report::run(file, &verb.verb),
         Some(Verb::Doc(verb)) => doc::run(&verb.verb),
         None => Ok(Exit::USAGE),
     };
-    report(ended)
+    tell(ended)
 }
 
 /// Tells a problem on standard error.
-fn report(ended: Ended) -> Exit {
+fn tell(ended: Ended) -> Exit {
     ended.unwrap_or_else(|problem| {
         eprintln!("mta-cli: {}", problem.text);
         problem.exit

@@ -1,6 +1,6 @@
 //! The program under other names: sendmail, mailq, newaliases.
 
-use super::{load, queue, report};
+use super::{load, queue, tell};
 use crate::args::QueueList;
 use crate::client::{Client, Problem};
 use crate::exit::Exit;
@@ -20,7 +20,7 @@ pub fn mailq(_arguments: &[String]) -> Exit {
         };
         queue::list(&mut Client::connect(&config, false)?, everything)
     };
-    report(list())
+    tell(list())
 }
 
 /// `newaliases`: there is nothing to rebuild, and programs that call it must not fail.
@@ -38,5 +38,5 @@ pub fn sendmail(arguments: &[String]) -> Exit {
     }
     let text =
         "sendmail: this version takes mail by SMTP only; send it to the address that smtp.listen names";
-    report(Err(Problem::new(Exit::UNREACHABLE, text)))
+    tell(Err(Problem::new(Exit::UNREACHABLE, text)))
 }

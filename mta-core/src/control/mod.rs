@@ -12,7 +12,8 @@ mod views;
 
 pub use self::operations::{Daemon, Operations, QueueOperations, Source};
 pub use self::protocol::{
-    Code, Done, Failure, ListArguments, MAX_REQUEST_BYTES, Request, Response, Select, VERSION,
+    Code, Done, Failure, ListArguments, MAX_REQUEST_BYTES, ReportTlsArguments, Request, Response, Select,
+    VERSION,
 };
 pub use self::server::{Access, bind, serve};
 pub use self::views::{

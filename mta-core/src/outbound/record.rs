@@ -410,7 +410,9 @@ fn dane_word(host: Option<&HostRecord>, last: Option<&TryRecord>) -> &'static st
             }
         }
         ("dane", _) => "failed",
-        ("none-possible", _) | ("", _) => "error",
+        // The domain's MTA-STS policy forbids the host, not DANE.
+        ("none-possible", _) if host.sts.is_none() => "error",
+        ("", _) => "error",
         _ if host.base_domain.is_some() => "unusable",
         _ => "none",
     }

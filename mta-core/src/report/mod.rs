@@ -1,3 +1,4 @@
-//! Reports that this server writes itself: delivery status notifications now, TLS and DMARC reports later.
+//! Reports that this server writes itself: delivery status notifications and TLS reports now, DMARC reports later.
 
 pub mod dsn;
+pub mod tlsrpt;

@@ -1,9 +1,10 @@
 //! The operations behind the protocol: on the live queue inside the daemon, or on the files while it is down.
 //!
 //! All of them block; the server calls them on a thread of their own. Here is the table from request to operation; each
-//! group of operations has a file of its own: `queue` and `status`; `select` finds what a request means.
+//! group of operations has a file of its own: `queue`, `report` and `status`; `select` finds what a request means.
 
 mod queue;
+mod report;
 mod select;
 mod status;
 #[cfg(test)]
@@ -81,6 +82,7 @@ impl Operations for QueueOperations {
                 Ok(Done { count, more: false })
             }
             Request::QueueRetry(select) | Request::QueueDrop(select) => self.change(request, select),
+            Request::ReportTls(arguments) => self.report_tls(arguments, row),
         }
     }
 }

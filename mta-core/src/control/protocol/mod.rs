@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::request::Request;
+pub use self::request::{ReportTlsArguments, Request};
 pub use self::select::{ListArguments, Select};
 
 /// The protocol's version. It is raised when a field changes its meaning; new fields and operations do not raise it.

@@ -26,6 +26,9 @@ pub enum Request {
     /// Takes the recipients that fit out of the queue; nobody is notified.
     #[serde(rename = "queue.drop")]
     QueueDrop(Select),
+    /// A row for each policy under which TLS sessions were counted on a day.
+    #[serde(rename = "report.tls")]
+    ReportTls(ReportTlsArguments),
 }
 
 impl Request {
@@ -33,4 +36,16 @@ impl Request {
     pub fn changes(&self) -> bool {
         matches!(self, Self::QueueRetry(_) | Self::QueueDrop(_))
     }
+}
+
+/// Which counters of TLS sessions are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReportTlsArguments {
+    /// The day, days since 1970-01-01 (UTC); the newest with counters where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub day: Option<i64>,
+    /// Only what concerns this domain: as recipient domain, or as the one that publishes the policy. Lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }

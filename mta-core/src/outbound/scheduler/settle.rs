@@ -18,6 +18,7 @@ use crate::log::Line;
 use crate::outbound::provider::Consequence;
 use crate::outbound::{AttemptReport, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::report::dsn::{self, Action, Notification, RecipientReport};
+use crate::report::tlsrpt;
 use crate::routing::Route;
 
 /// Overdue messages of a failed destination that are ended at once.
@@ -206,7 +207,10 @@ impl Scheduler {
             destination,
             delay_notified,
             notifications,
-            tls_sessions: Vec::new(),
+            tls_sessions: match part {
+                Part::Attempt { .. } => tlsrpt::sessions(&report.decision),
+                Part::Overdue => Vec::new(),
+            },
         };
         (record, complete)
     }
