@@ -41,7 +41,7 @@ const LAST_WAIT: Duration = Duration::from_secs(120);
 const MIN_BETWEEN_TESTS: Duration = Duration::from_secs(30);
 
 /// While nothing works: how often the system clock is looked at, and by how many seconds it has to be off to count as set.
-const CLOCK_POLL: Duration = Duration::from_millis(500);
+const CLOCK_POLL: Duration = Duration::from_secs(5);
 const CLOCK_SET: u64 = 60;
 
 /// Responses in a row without what they need (signatures, or any answer at all) before the transport is tested again.
