@@ -597,7 +597,7 @@ impl Lab {
 
     /// Waits are short: for servers that keep silent.
     pub(super) fn hurry(&mut self) {
-        let short = Duration::from_millis(200);
+        let short = Duration::from_secs(1);
         let limits = &mut self.options.smtp;
         for limit in [&mut limits.greeting, &mut limits.data_start, &mut limits.data_end] {
             *limit = short;
