@@ -2,11 +2,10 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use mta_core::config::Config;
-use mta_core::control::{Code, Done, Failure, Operations, QueueOperations, Request, Response, Source};
+use mta_core::control::{Code, Done, Failure, Operations, Peer, QueueOperations, Request, Response};
 use mta_queue::{OpenError, Queue, Reader};
 use serde_json::Value;
 
@@ -38,6 +37,7 @@ impl From<Failure> for Problem {
             Code::NotAllowed => Exit::NOT_ALLOWED,
             Code::NotFound => Exit::NOTHING,
             Code::Temporary => Exit::TEMPORARY,
+            Code::Unreachable => Exit::UNREACHABLE,
             Code::UnknownOperation | Code::UnsupportedVersion | Code::Internal | Code::Other => {
                 Exit::INTERNAL
             }
@@ -81,7 +81,7 @@ impl Client {
                     short(&e),
                     config.state_dir.display()
                 );
-                offline(&config.state_dir, writing).map(|operations| Self::Files(Box::new(operations)))
+                offline(config, writing).map(|operations| Self::Files(Box::new(operations)))
             }
         }
     }
@@ -102,9 +102,29 @@ impl Client {
                     row(value);
                     true
                 };
-                Ok(operations.run(request, &mut give)?)
+                Ok(operations.run(&Peer::here(), request, &mut give)?)
             }
             Self::Daemon(stream) => ask_daemon(stream, request, row),
+        }
+    }
+
+    /// Asks, giving each row to `row` as what it is.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; a row that is something else is a fault of the daemon.
+    pub fn ask_all<T: serde::de::DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        row: &mut dyn FnMut(T),
+    ) -> Result<Done, Problem> {
+        let mut wrong = None;
+        let done = self.ask(request, &mut |value| match serde_json::from_value(value) {
+            Ok(value) => row(value),
+            Err(error) => wrong = Some(error),
+        })?;
+        match wrong {
+            None => Ok(done),
+            Some(e) => Err(Problem::new(Exit::INTERNAL, format!("cannot read the answer: {e}"))),
         }
     }
 
@@ -150,16 +170,15 @@ fn ask_daemon(
     }
 }
 
-/// The operations on the files in `state_dir`.
-fn offline(state_dir: &Path, writing: bool) -> Result<QueueOperations, Problem> {
-    let source = if writing {
-        // Never make a queue only to find nothing in it.
-        Reader::open(state_dir).map_err(open_problem)?;
-        Source::Queue(Queue::open(state_dir, mta_queue::Options::default()).map_err(open_problem)?)
-    } else {
-        Source::Reader(Reader::open(state_dir).map_err(open_problem)?)
-    };
-    Ok(QueueOperations::offline(source))
+/// The operations on the queue's files.
+fn offline(config: &Config, writing: bool) -> Result<QueueOperations, Problem> {
+    let reader = Reader::open(&config.state_dir).map_err(open_problem)?;
+    if !writing {
+        return Ok(QueueOperations::reading(reader));
+    }
+    // Only now: never make a queue only to find nothing in it.
+    let queue = Queue::open(&config.state_dir, config.queue_options()).map_err(open_problem)?;
+    Ok(QueueOperations::writing_offline(queue, config))
 }
 
 /// What it means that the queue cannot be opened.

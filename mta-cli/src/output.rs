@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::SystemTime;
 
-use mta_core::log::{escape, visible};
+use mta_core::log::visible;
 use serde_json::{Value, json};
 
 /// The version of the JSON output, raised when a field changes its meaning.
@@ -19,15 +19,28 @@ const WIDTH: usize = 120;
 const TEXT_WIDTH: usize = 100;
 
 /// Prints text. A reader that has gone away (`| head`) is no trouble. Where the text cannot be written the program ends
-/// with 75: half a list with exit status 0 would be taken for the whole.
-pub fn print(text: &str) {
+/// with 75: half a list with exit status 0 would be taken for the whole. False where nobody reads any more.
+pub fn print(text: &str) -> bool {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print`], for octets that are not ours to change.
+pub fn print_bytes(octets: &[u8]) -> bool {
     let mut out = std::io::stdout().lock();
-    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        && e.kind() != ErrorKind::BrokenPipe
-    {
-        eprintln!("mta-cli: cannot write the output: {e}");
-        std::process::exit(i32::from(Exit::TEMPORARY.0));
+    match out.write_all(octets).and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => false,
+        Err(e) => {
+            eprintln!("mta-cli: cannot write the output: {e}");
+            std::process::exit(i32::from(Exit::TEMPORARY.0));
+        }
     }
+}
+
+/// Prints one JSON object as a line: for streams.
+pub fn print_line(object: &impl serde::Serialize) -> bool {
+    // Views are plain data, which always is JSON.
+    serde_json::to_string(object).is_ok_and(|line| print(&format!("{line}\n")))
 }
 
 /// Prints one JSON document: the schema version and `fields`.
@@ -39,6 +52,11 @@ pub fn print_json(fields: Value) {
     print(&format!("{document:#}\n"));
 }
 
+/// Prints each as a line.
+pub fn print_lines<T: serde::Serialize>(objects: &[T]) {
+    let _ = objects.iter().all(print_line);
+}
+
 /// Whether a person reads the output.
 pub fn for_person() -> bool {
     std::io::stdout().is_terminal()
@@ -46,8 +64,24 @@ pub fn for_person() -> bool {
 
 /// Columns for running text: those of the terminal, within reason.
 pub fn text_columns() -> usize {
-    let known = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    known.unwrap_or(TEXT_WIDTH).clamp(60, WIDTH)
+    known_columns().unwrap_or(TEXT_WIDTH).clamp(60, WIDTH)
+}
+
+/// Columns of the terminal.
+fn columns() -> usize {
+    known_columns().unwrap_or(WIDTH)
+}
+
+/// What COLUMNS or the terminal itself says.
+fn known_columns() -> Option<usize> {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    said.or_else(|| size().map(|(columns, _)| columns))
+}
+
+/// Columns and lines of the terminal behind standard output.
+pub fn size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
 /// A table of text.
@@ -67,21 +101,25 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The table for a person: aligned, the last column cut at the terminal's width.
-    pub fn for_person(&self) -> String {
-        let width = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(WIDTH);
-        self.aligned(width)
+    /// Prints it as whoever reads it wants it; nothing where there are no rows.
+    pub fn print(&self) {
+        if !self.rows.is_empty() {
+            print(&if for_person() { self.for_person() } else { self.for_pipe() });
+        }
     }
 
-    /// The table for a pipe: one line for each row, columns apart by one space, each value one word.
+    /// The table for a person: aligned, each line cut at the terminal's width.
+    pub fn for_person(&self) -> String {
+        self.aligned(columns())
+    }
+
+    /// The table for a pipe: one line for each row, columns apart by a tab; a value that is missing is `-`.
     pub fn for_pipe(&self) -> String {
         let mut out = String::new();
         for row in &self.rows {
-            let words: Vec<String> = row
-                .iter()
-                .map(|cell| if cell.is_empty() { "-".to_owned() } else { escape(cell).into_owned() })
-                .collect();
-            out.push_str(&words.join(" "));
+            let words: Vec<String> =
+                row.iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { visible(cell) }).collect();
+            out.push_str(&words.join("\t"));
             out.push('\n');
         }
         out
@@ -151,7 +189,7 @@ mod tests {
         let mut table = Table::new(&["ID", "REPLY"]);
         table.row(vec!["a".into(), "4.2.0 come back\u{1b}[31m".into()]);
         table.row(vec!["bcd".into(), String::new()]);
-        assert_eq!(table.for_pipe(), "a \"4.2.0 come back\\u{1b}[31m\"\nbcd -\n");
+        assert_eq!(table.for_pipe(), "a\t4.2.0 come back\\u{1b}[31m\nbcd\t-\n");
         assert_eq!(table.aligned(80), "ID   REPLY\na    4.2.0 come back\\u{1b}[31m\nbcd\n");
         assert_eq!(table.aligned(8), "ID   REP\na    4.2\nbcd\n");
     }

@@ -69,7 +69,7 @@ fn message(reply: &str) -> Value {
 }
 
 fn done(count: u64) -> Response {
-    Response::Done(Done { count, more: false })
+    Response::Done(Done { count, ..Done::default() })
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn a_list_in_a_pipe_is_one_line_for_each_recipient_and_one_word_for_each_column(
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert_eq!(
         out(&output),
-        "0abcdefghjk 2026-11-23T22:00:00Z 1234 deferred 2 2026-11-23T22:10:00Z alice@example.org bob@example.net \
-         \"450 4.2.0 later\\r\\n\\u{1b}[31m\"\n"
+        "0abcdefghjk\t2026-11-23T22:00:00Z\t1234\tdeferred\t2\t2026-11-23T22:10:00Z\talice@example.org\tbob@example.net\t\
+         450 4.2.0 later\\r\\n\\u{1b}[31m\n"
     );
     let requests = daemon.join().unwrap();
     assert!(
@@ -127,7 +127,7 @@ fn dropping_with_yes_counts_first_and_tells_what_was_done() {
     assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "2 recipients dropped\n"));
     let requests = daemon.join().unwrap();
     assert!(
-        matches!(&requests[..], [Request::QueueCount(a), Request::QueueDrop(b)] if a == b && a.from.as_deref() == Some("<>"))
+        matches!(&requests[..], [Request::QueueCount(a), Request::QueueDrop(b)] if a.select == b.select && b.select.from.as_deref() == Some("<>"))
     );
 }
 

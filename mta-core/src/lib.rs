@@ -51,6 +51,7 @@ pub mod inspect;
 pub mod log;
 pub mod net;
 pub mod outbound;
+pub mod pause;
 pub mod privilege;
 pub mod report;
 pub mod routing;

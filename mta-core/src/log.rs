@@ -2,7 +2,9 @@
 //!
 //! [`Line`] builds such lines with the keys in a fixed order; [`escape`] makes any text one harmless value. The backend
 //! writes to standard error (with `<N>` priorities where that is the journal, with the time elsewhere) or to syslog.
-//! It does not rotate files or store anything.
+//! It does not rotate files or store anything but the latest lines in memory (`recent`).
+
+pub mod recent;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -196,6 +198,7 @@ impl ::log::Log for Logger {
             return;
         }
         let text = one_line(&record.args().to_string());
+        recent::RECENT.push(now(), record.level(), &text);
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         write(&mut sink, record.level(), &text);
     }

@@ -34,7 +34,11 @@ pub struct Selector {
     pub next_hop: Option<String>,
     /// A recipient that was (or was not) tried before.
     pub attempted: Option<bool>,
-    /// What this login or system user handed in, and nothing else.
+    /// Its Message-ID is this, without brackets.
+    pub message_id: Option<String>,
+    /// None behind this id: what came later is not meant.
+    pub up_to: Option<QueueId>,
+    /// What this system user handed in on this machine, and nothing else.
     pub owner: Option<String>,
     /// History too: messages whose recipients are all final. Only as many as are kept.
     pub finished: bool,
@@ -58,6 +62,27 @@ pub struct Listed {
     pub finished_at: Option<SystemTime>,
     /// Its recipients in the order of the envelope.
     pub recipients: Vec<StoredRecipient>,
+}
+
+/// A recipient that is not final, for summaries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its domain, lower case.
+    pub destination: String,
+    /// Waiting, held or damaged.
+    pub state: RecipientState,
+    /// The reverse-path without its brackets; `<>` for a notification.
+    pub reverse_path: String,
+    /// When its message arrived.
+    pub received_at: SystemTime,
+    /// When it is tried next by its own time.
+    pub next_attempt_at: SystemTime,
+    /// The last reply or reason.
+    pub reply: Option<String>,
+    /// The host that gave it.
+    pub remote: Option<String>,
+    /// Why it is held.
+    pub note: Option<String>,
 }
 
 /// A message in full.

@@ -88,7 +88,7 @@ mod totals;
 mod writer;
 
 pub use admin::{
-    By, Changed, Counts, DestinationSummary, Edit, HoldRule, Listed, Page, Pause, Selector, Shown,
+    By, Changed, Counts, DestinationSummary, Edit, HoldRule, Listed, Open, Page, Pause, Selector, Shown,
     StoredAttempt, StoredEvent, StoredResult,
 };
 pub use backup::{BackupError, Moved, backup, restore};

@@ -121,9 +121,10 @@ pub(crate) fn select(
     )?;
     let last: Option<i64> =
         step.query_row(params![after, with_finished(which), STEP - 1], |row| row.get(0)).optional()?;
-    let found = matching(connection, which, after, last.unwrap_or(i64::MAX), page.limit)?;
+    let up_to = which.up_to.map_or(i64::MAX, QueueId::as_i64);
+    let found = matching(connection, which, after, last.unwrap_or(i64::MAX).min(up_to), page.limit)?;
     let go_on = if found.len() >= page.limit { found.last().copied() } else { last };
-    Ok((found, go_on))
+    Ok((found, go_on.filter(|last| *last < up_to)))
 }
 
 /// A final state is found in history; so is a message that is named.
@@ -148,7 +149,8 @@ fn matching(
               OR ?15 IS NULL AND instr(?13, '@') = 0 AND instr(?13, '<') = 0
                  AND instr(lower(m.reverse_path), ?13) > 0
               OR ?15 IS NOT NULL AND substr(lower(m.reverse_path), -length(?15)) = ?15)
-         AND (?14 IS NULL OR m.origin ->> '$.user' = ?14)",
+         AND (?17 IS NULL OR m.origin ->> '$.message_id' = ?17)
+         AND (?14 IS NULL OR m.origin ->> '$.user' = ?14 AND m.origin ->> '$.kind' = 'local')",
     );
     if conditions.any() {
         sql.push_str(" AND EXISTS (SELECT 1 FROM recipient r WHERE r.message = m.id");
@@ -172,6 +174,7 @@ fn matching(
     let domain = path.as_deref().filter(|path| path.starts_with('@')).map(|path| format!("{path}>"));
     statement.raw_bind_parameter(15, domain)?;
     statement.raw_bind_parameter(16, i64::try_from(limit).unwrap_or(i64::MAX))?;
+    statement.raw_bind_parameter(17, &which.message_id)?;
     let mut rows = statement.raw_query();
     let mut ids = Vec::new();
     while let Some(row) = rows.next()? {

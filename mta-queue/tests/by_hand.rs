@@ -258,3 +258,58 @@ fn reasons_select_by_text_and_by_class() {
     let host = Selector { next_hop: text("MX.example"), ..Selector::default() };
     assert_eq!(list(&queue, &host), [id]);
 }
+
+/// A change to everything is made in pieces, between which mail is taken as ever; what comes meanwhile is not meant.
+#[test]
+fn a_change_to_20_000_recipients_goes_in_pieces_and_lets_mail_in_between() {
+    let (_directory, queue) = open();
+    let to: Vec<String> = (0..10).map(|n| format!("r{n}@d{n}.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let (done, accepted) = std::sync::mpsc::channel();
+    for _ in 0..2_000 {
+        let done = done.clone();
+        queue.accept(message(&queue, &to, now(), b"x"), move |result| done.send(result).expect("test waits"));
+    }
+    assert!(accepted.iter().take(2_000).all(|result| result.is_ok()));
+    let all = Selector { up_to: Some(queue.new_id()), ..Selector::default() };
+    let (mut after, mut steps, mut counted, mut held) = (None, 0, 0, 0);
+    loop {
+        let (count, last) =
+            queue.reader().count(ChangeKind::Hold, &all, Page { after, limit: 1_000 }).expect("read");
+        counted += count;
+        after = last;
+        if last.is_none() {
+            break;
+        }
+    }
+    assert_eq!(counted, 20_000);
+    loop {
+        let step = queue.change_step(ChangeKind::Hold, &all, after, BY, now()).expect("changed");
+        held += step.recipients;
+        steps += 1;
+        put(&queue, &["new@new.example"], now());
+        assert!(step.recipients <= 2_560, "a piece is bounded");
+        after = step.last;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(held, 20_000);
+    assert!(steps >= 8, "{steps}");
+    assert_eq!(queue.reader().counts().expect("read").waiting, steps);
+    // What is looked for and not there is looked for in bounded steps too.
+    let nowhere = Selector { reason: text("no such reply"), ..Selector::default() };
+    assert_eq!(list(&queue, &nowhere), []);
+    let mut open = 0;
+    let mut after = None;
+    loop {
+        let (rows, last) = queue.reader().open_recipients(after, 3_000).expect("read");
+        assert!(rows.len() <= 3_010);
+        open += rows.len();
+        after = last;
+        if last.is_none() {
+            break;
+        }
+    }
+    assert_eq!(open as u64, 20_000 + steps);
+}

@@ -4,6 +4,7 @@
 
 mod backup;
 mod config;
+mod dest;
 mod dns;
 mod doc;
 mod explain;
@@ -12,6 +13,7 @@ mod report;
 mod serve;
 mod status;
 mod tlsa;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -19,14 +21,20 @@ use argh::{ArgsInfo, FromArgs};
 
 pub use self::backup::{Backup, Restore, Verify};
 pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
+pub use self::dest::{Dest, DestPause, DestReset, DestResume, DestShow, DestVerb, Pause, Resume};
 pub use self::dns::{Dns, DnsLookup, DnsVerb};
 pub use self::doc::{Doc, DocCompletions, DocExample, DocMan, DocVerb};
 pub use self::explain::{Explain, Probe};
-pub use self::queue::{Queue, QueueDrop, QueueList, QueueRetry, QueueShow, QueueVerb};
+pub use self::queue::{
+    HoldRule, HoldRuleAdd, HoldRuleList, HoldRuleRemove, HoldRuleVerb, Queue, QueueBounce, QueueDrop,
+    QueueHold, QueueList, QueueRedirect, QueueRelease, QueueReroute, QueueRetry, QueueShow, QueueSummary,
+    QueueVerb, Selection,
+};
 pub use self::report::{Report, ReportTls, ReportVerb};
 pub use self::serve::Serve;
 pub use self::status::Status;
 pub use self::tlsa::{Tlsa, TlsaCheck, TlsaMake, TlsaVerb, TlsaVerify};
+pub use self::watch::{Log, Trace, Watch};
 use crate::exit::Exit;
 
 /// The name under which the program prints its usage.
@@ -60,6 +68,18 @@ pub enum Verb {
     Status(Status),
     /// The queue.
     Queue(Queue),
+    /// Destinations as a whole.
+    Dest(Dest),
+    /// Stand still.
+    Pause(Pause),
+    /// Move on.
+    Resume(Resume),
+    /// What became of a message.
+    Trace(Trace),
+    /// A screen.
+    Watch(Watch),
+    /// The log.
+    Log(Log),
     /// A copy of the queue.
     Backup(Backup),
     /// The copy back.
@@ -218,7 +238,7 @@ mod tests {
             let early = Top::from_args(&[NAME], &arguments).unwrap_err();
             assert!(early.status.is_ok(), "{path:?}");
             // The list of all verbs may be longer: it is the one page that has each of them.
-            let screen = if path.len() == 1 { 44 } else { 24 + 4 };
+            let screen = if path.len() == 1 { 60 } else { 24 + 4 };
             assert!(
                 early.output.lines().count() <= screen,
                 "{path:?} is longer than a screen:\n{}",

@@ -2,15 +2,19 @@
 
 mod backup;
 mod config;
+mod dest;
 mod dns;
 pub mod doc;
 mod explain;
+mod log;
 pub mod names;
 mod queue;
 mod report;
 mod serve;
 mod status;
 mod tlsa;
+mod top;
+mod trace;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +37,12 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Serve(_)) => serve::run(file),
         Some(Verb::Status(verb)) => status::run(file, &verb),
         Some(Verb::Queue(verb)) => queue::run(file, verb.verb),
+        Some(Verb::Dest(verb)) => dest::run(file, &verb.verb),
+        Some(Verb::Pause(verb)) => dest::pause(file, &verb),
+        Some(Verb::Resume(verb)) => dest::resume(file, &verb),
+        Some(Verb::Trace(verb)) => trace::run(file, &verb),
+        Some(Verb::Watch(verb)) => top::run(file, &verb),
+        Some(Verb::Log(verb)) => log::run(file, &verb),
         Some(Verb::Backup(verb)) => backup::backup(file, &verb),
         Some(Verb::Restore(verb)) => backup::restore(file, &verb),
         Some(Verb::Verify(verb)) => backup::verify(file, &verb),

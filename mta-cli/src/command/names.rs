@@ -1,5 +1,7 @@
 //! The program under other names: sendmail, mailq, newaliases.
 
+use mta_core::control::{ListArguments, Request};
+
 use super::{load, queue, tell};
 use crate::args::QueueList;
 use crate::client::{Client, Problem};
@@ -9,16 +11,8 @@ use crate::exit::Exit;
 pub fn mailq(_arguments: &[String]) -> Exit {
     let list = || {
         let (config, _) = load(None)?;
-        let everything = QueueList {
-            ids: Vec::new(),
-            to: None,
-            from: None,
-            status: None,
-            limit: 0,
-            after: None,
-            json: false,
-        };
-        queue::list(&mut Client::connect(&config, false)?, everything)
+        let request = Request::QueueList(ListArguments::default());
+        queue::list(&mut Client::connect(&config, false)?, &request, &QueueList::default())
     };
     tell(list())
 }

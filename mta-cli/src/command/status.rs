@@ -26,7 +26,7 @@ pub(super) fn run(file: Option<&Path>, verb: &Status) -> Ended {
     } else {
         output::print(&text(&status));
     }
-    Ok(match (client.is_daemon(), status.alerts.is_empty()) {
+    Ok(match (client.is_daemon(), status.alerts.is_empty() && status.paused.is_empty()) {
         (false, _) => Exit::UNREACHABLE,
         (true, false) => Exit::PROBLEMS,
         (true, true) => Exit::DONE,
@@ -74,6 +74,14 @@ fn text(status: &StatusView) -> String {
     if let (Some(written), Some(started)) = (status.written_bytes, &status.started_at) {
         let a_day = per_day(written, started, now);
         line("written", &format!("{} to the disk for the queue, {} a day", bytes(written), bytes(a_day)));
+    }
+    for pause in &status.paused {
+        let until = pause.until.as_deref().map(|until| format!(" until {until}")).unwrap_or_default();
+        let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+        line(
+            "PAUSED",
+            &format!("{} since {} by {}{until}{reason}", pause.name, relative(&pause.since, now), pause.by),
+        );
     }
     for alert in &status.alerts {
         let subject = if alert.subject.is_empty() { String::new() } else { format!(" {}", alert.subject) };

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mta_smtp::address::{Domain, Mailbox};
 
-use super::{Config, DaneMode, Destination, DnsMode, Relay, RelayTls};
+use super::{Config, DaneMode, Destination, DnsMode, HostPort, Relay, RelayTls};
 use crate::account::{Accounts, LocalDomain};
 use crate::outbound::tls_policy::{DestinationRule, TlsRule};
 use crate::outbound::{breaker, scheduler};
 use crate::routing::table::RoutingTable;
-use crate::routing::{self, RelayAuth, RelayHost};
+use crate::routing::{self, RelayAuth, RelayHost, Route};
 use crate::{dns, inbound, outbound};
 
 impl Config {
@@ -214,7 +214,27 @@ impl Config {
                 ..scheduler::Schedule::default()
             },
             hostname: self.effective_hostname().to_string(),
+            ..scheduler::Options::default()
         }
+    }
+
+    /// A next hop that the administrator names, `host` or `host:port`: the configured relay host of that name with its
+    /// login, else as a `next_hop` of a rule is.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn hop(&self, text: &str) -> Result<RelayHost, String> {
+        let hop = HostPort::parse(text).map_err(|why| format!("{text:?} is no next hop: {why}"))?;
+        let host = hop.host.to_string();
+        let is_meant =
+            |relay: &RelayHost| relay.host == host && hop.port.is_none_or(|port| port == relay.port);
+        let configured =
+            std::iter::once(&self.relay).chain(self.destinations.values().map(|rule| &rule.relay));
+        if let Some(relay) = configured.filter_map(relay_host).find(is_meant) {
+            return Ok(relay);
+        }
+        let port = hop.port.unwrap_or(self.outbound.port);
+        Ok(RelayHost { host, port, tls: routing::RelayTls::Opportunistic, auth: None })
     }
 
     /// The options of the queue.
@@ -290,6 +310,8 @@ pub struct Applied {
     pub routing: Arc<RoutingTable>,
     /// Options of mail out.
     pub outbound: Arc<outbound::Options>,
+    /// For next hops that the administrator names.
+    config: Arc<Config>,
 }
 
 impl Applied {
@@ -299,6 +321,26 @@ impl Applied {
             accounts: Arc::new(config.accounts()),
             routing: Arc::new(config.routing_table()),
             outbound: Arc::new(config.outbound_options()),
+            config: Arc::new(config.clone()),
+        }
+    }
+
+    /// The route of a destination of the queue: the way that the administrator chose for it, else by the routing table.
+    pub fn route(&self, destination: &str) -> Route {
+        let (domain, via) = mta_queue::destination_parts(destination);
+        if let Some(via) = via {
+            let unknown = |_| RelayHost {
+                host: via.to_owned(),
+                port: 25,
+                tls: routing::RelayTls::StartTls,
+                auth: None,
+            };
+            return Route::Relay(Arc::new(self.config.hop(via).unwrap_or_else(unknown)));
+        }
+        match mta_smtp::address::Host::parse(domain) {
+            Ok(host) => self.routing.route(&self.accounts, &host),
+            // A destination is made of a parsed address, so this is a damaged row: local delivery refuses it.
+            Err(_) => Route::Local,
         }
     }
 }

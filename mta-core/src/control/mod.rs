@@ -6,17 +6,21 @@
 //! Nothing here decides about mail.
 
 mod operations;
+mod peer;
 mod protocol;
 mod server;
 mod views;
 
-pub use self::operations::{Daemon, Operations, QueueOperations, Source};
+pub use self::operations::{Daemon, Operations, QueueOperations, Rows, Source};
+pub use self::peer::Peer;
 pub use self::protocol::{
-    Code, Done, Failure, ListArguments, MAX_REQUEST_BYTES, ReportTlsArguments, Request, Response, Select,
-    VERSION,
+    ChangeArguments, ChangeWord, Code, ContentArguments, CountArguments, DestinationArguments, Done,
+    EditArguments, Failure, HoldRuleArguments, ListArguments, LogArguments, MAX_REQUEST_BYTES,
+    PauseArguments, ReportTlsArguments, Request, Response, Select, SummaryArguments, SummaryBy,
+    TraceArguments, VERSION,
 };
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
-    AlertView, AttemptView, CountsView, MessageView, RecipientView, ResultView, StatusView, rfc3339,
-    rfc3339_of,
+    AlertView, AttemptView, CountsView, DestinationView, EventView, GroupView, HoldRuleView, LogView,
+    MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, rfc3339, rfc3339_of,
 };

@@ -17,11 +17,15 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::operations::Operations;
+use super::peer::Peer;
 use super::protocol::{Code, Failure, MAX_REQUEST_BYTES, Request, Response};
 use crate::log::Line;
 
 /// Connections at a time; further ones wait in the listen queue.
 const MAX_CONNECTIONS: usize = 32;
+
+/// Connections at a time of users who are no administrators.
+const MAX_GUESTS: usize = 8;
 
 /// How long a peer may take to send a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,7 +90,7 @@ fn is_member(uid: u32, gid: u32, group: u32) -> bool {
         .is_ok_and(|groups| groups.contains(&Gid::from_raw(group)))
 }
 
-/// Binds the socket at `path`, mode 0660, for the service user and the administrators' group. A socket that a killed
+/// Binds the socket at `path`, mode 0666: who the peer is decides what he may, and every user may look at his own mail. A socket that a killed
 /// daemon left is replaced; one that somebody answers on is not.
 ///
 /// # Errors
@@ -110,7 +114,7 @@ pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(path)?;
     let (_held, socket) = held(path)?;
-    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o660))?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666))?;
     if access.user.is_some() || access.group.is_some() {
         match std::os::unix::fs::chown(&socket, access.user, access.group) {
             // Only root may give a socket away; without root the service user owns it already.
@@ -151,14 +155,16 @@ pub async fn serve(
     let listener = Async::new(listener)?;
     let executor = Arc::new(smol::Executor::new());
     let slots = Arc::new(async_lock::Semaphore::new(MAX_CONNECTIONS));
+    let guests = Arc::new(async_lock::Semaphore::new(MAX_GUESTS));
     let accept = async {
         loop {
             let slot = slots.acquire_arc().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (access, operations) = (access.clone(), Arc::clone(&operations));
+                    let (access, operations, guests) =
+                        (access.clone(), Arc::clone(&operations), Arc::clone(&guests));
                     let task = async move {
-                        connection(stream, &access, operations).await;
+                        connection(stream, &access, &guests, operations).await;
                         drop(slot);
                     };
                     executor.spawn(task).detach();
@@ -175,11 +181,19 @@ pub async fn serve(
 }
 
 /// One peer: its requests one after another.
-async fn connection(stream: Async<UnixStream>, access: &Access, operations: Arc<dyn Operations>) {
-    if let Err(failure) = admit(&stream, access.clone()).await {
-        let _ = send(&stream, &Response::Error(failure)).await;
-        return;
-    }
+async fn connection(
+    stream: Async<UnixStream>,
+    access: &Access,
+    guests: &Arc<async_lock::Semaphore>,
+    operations: Arc<dyn Operations>,
+) {
+    let (peer, _place) = match admit(&stream, access.clone(), guests).await {
+        Ok(admitted) => admitted,
+        Err(failure) => {
+            let _ = send(&stream, &Response::Error(failure)).await;
+            return;
+        }
+    };
     let mut pending = Vec::new();
     loop {
         let request = match within(REQUEST_TIMEOUT, read_line(&stream, &mut pending)).await {
@@ -193,7 +207,7 @@ async fn connection(stream: Async<UnixStream>, access: &Access, operations: Arc<
             Err(_) => return,
         };
         let answered = match request {
-            Ok(request) => answer(&stream, request, Arc::clone(&operations)).await,
+            Ok(request) => answer(&stream, &peer, request, Arc::clone(&operations)).await,
             Err(failure) => send(&stream, &Response::Error(failure)).await,
         };
         if answered.is_err() {
@@ -202,22 +216,29 @@ async fn connection(stream: Async<UnixStream>, access: &Access, operations: Arc<
     }
 }
 
-/// Checks the peer's credentials.
-async fn admit(stream: &Async<UnixStream>, access: Access) -> Result<(), Failure> {
-    let refused = |who: String| {
-        let message =
-            format!("{who} may not use the control socket: be root, the service user, or in admin_group");
-        Failure::new(Code::NotAllowed, message)
-    };
-    let peer =
-        rustix::net::sockopt::socket_peercred(stream).map_err(|_| refused("an unknown user".to_owned()))?;
-    let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
+/// Finds out by the socket who the peer is. Everybody may look at his own mail, but only so many at a time who are no
+/// administrators, so that they never keep one out; the place is given back when the guard is dropped.
+async fn admit(
+    stream: &Async<UnixStream>,
+    access: Access,
+    guests: &Arc<async_lock::Semaphore>,
+) -> Result<(Peer, Option<async_lock::SemaphoreGuardArc>), Failure> {
+    let unknown = |_| Failure::new(Code::NotAllowed, "an unknown user may not use the control socket");
+    let found = rustix::net::sockopt::socket_peercred(stream).map_err(unknown)?;
+    let (uid, gid) = (found.uid.as_raw(), found.gid.as_raw());
     // The user database may be on the network.
-    if smol::unblock(move || access.allows(uid, gid)).await {
-        return Ok(());
+    let peer = smol::unblock(move || Peer::of(uid, access.allows(uid, gid))).await;
+    if peer.is_administrator {
+        return Ok((peer, None));
     }
-    log::warn!("{}", Line::new("control-refused").with("uid", uid).with("pid", peer.pid.as_raw_nonzero()));
-    Err(refused(format!("user {uid}")))
+    match guests.try_acquire_arc() {
+        Some(place) => Ok((peer, Some(place))),
+        None => {
+            let pid = found.pid.as_raw_nonzero();
+            log::warn!("{}", Line::new("control-refused").with("uid", uid).with("pid", pid));
+            Err(Failure::new(Code::Temporary, "too many users ask at this moment; try again"))
+        }
+    }
 }
 
 /// Reads up to a line end. `None` at the end of the connection, `InvalidData` for a line that is too long.
@@ -241,14 +262,18 @@ async fn read_line(mut stream: &Async<UnixStream>, pending: &mut Vec<u8>) -> io:
 /// Runs one request and sends its rows and its end.
 async fn answer(
     stream: &Async<UnixStream>,
+    peer: &Peer,
     request: Request,
     operations: Arc<dyn Operations>,
 ) -> io::Result<()> {
     if request.changes() {
-        log::info!("{}", Line::new("control-request").with("request", request.to_line().trim_end()));
+        let line = Line::new("control-request").with("by", &peer.user);
+        log::info!("{}", line.with("request", request.to_line().trim_end()));
     }
+    let peer = peer.clone();
     let (rows, received) = async_channel::bounded(ROWS_IN_HAND);
-    let work = smol::unblock(move || operations.run(&request, &mut |row| rows.send_blocking(row).is_ok()));
+    let work =
+        smol::unblock(move || operations.run(&peer, &request, &mut |row| rows.send_blocking(row).is_ok()));
     // The sender goes away with the work, so this ends when the rows do; an error here drops the receiver, which
     // ends the work.
     while let Ok(row) = received.recv().await {
@@ -294,6 +319,7 @@ mod tests {
     impl Operations for Fake {
         fn run(
             &self,
+            _peer: &Peer,
             request: &Request,
             row: &mut dyn FnMut(serde_json::Value) -> bool,
         ) -> Result<Done, Failure> {
@@ -308,7 +334,7 @@ mod tests {
                 Request::QueueShow(id) => Err(Failure::new(Code::NotFound, format!("no {id}"))),
                 _ => {
                     row(serde_json::json!({"running": true}));
-                    Ok(Done { count: 1, more: false })
+                    Ok(Done { count: 1, ..Done::default() })
                 }
             }
         }
@@ -342,7 +368,7 @@ mod tests {
         assert!(held(&victim).is_err(), "a file");
         std::fs::remove_file(&path).unwrap();
         bind(&path, &Access::default()).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
     }
 
     fn ask(rig: &Rig, line: &[u8]) -> Vec<Response> {
@@ -369,7 +395,7 @@ mod tests {
         let mut lines =
             BufReader::new(stream).lines().map(|l| Response::from_line(l.unwrap().as_bytes()).unwrap());
         assert_eq!(lines.next(), Some(Response::Row(serde_json::json!({"running": true}))));
-        assert_eq!(lines.next(), Some(Response::Done(Done { count: 1, more: false })));
+        assert_eq!(lines.next(), Some(Response::Done(Done { count: 1, ..Done::default() })));
         assert_eq!(lines.next(), Some(Response::Error(Failure::new(Code::NotFound, "no x"))));
     }
 
@@ -449,7 +475,7 @@ mod tests {
         drop(bind(&path, &Access::default()).unwrap());
         let live = bind(&path, &Access::default()).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o660);
+        assert_eq!(mode & 0o777, 0o666);
         assert_eq!(bind(&path, &Access::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(live);
         let file = dir.path().join("file");

@@ -20,8 +20,9 @@ use crate::inbound;
 use crate::log::Line;
 use crate::outbound::dane_memory::DaneMemory;
 use crate::outbound::provider::{self, Providers};
-use crate::outbound::scheduler::{Deliver, Delivery, Scheduler, Site};
+use crate::outbound::scheduler::{self, Deliver, Delivery, Scheduler, Site};
 use crate::outbound::{self, Job};
+use crate::pause::Pauses;
 use crate::routing::Route;
 use crate::stop::stop;
 use crate::sts::Sts;
@@ -57,15 +58,16 @@ pub(super) fn run(
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
     let watched = (site.clone(), dane_memory);
-    let shared = Arc::new(Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched));
-    let scheduler = Scheduler::new(
-        queue.clone(),
-        Arc::new(Deliverer(Arc::clone(&shared))),
-        config.scheduler_options(),
-        site,
-    );
+    let kept = queue.reader().pauses().map_err(|error| StartError::new(INTERNAL, error))?;
+    let mut shared = Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched);
+    shared.pauses = Pauses::new(kept);
+    let shared = Arc::new(shared);
+    shared.warn_of_pauses();
+    let options = shared.scheduler_options(&config);
+    let scheduler = Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), options, site);
     let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
-    let operations = QueueOperations::live(queue.clone(), status(&shared, &inbound, &scheduler));
+    let operations =
+        QueueOperations::live(queue.clone(), Arc::clone(&scheduler), status(&shared, &inbound, &scheduler));
     let parts = Parts { shared, scheduler, inbound };
 
     let (stopper, stopping) = stop();
@@ -177,7 +179,7 @@ impl Parts {
         self.inbound.reload(self.shared.inbound_settings(&config, &tls));
         self.shared.site.providers.reload(providers);
         self.shared.apply(&config, &tls);
-        self.scheduler.reload(config.scheduler_options());
+        self.scheduler.reload(self.shared.scheduler_options(&config));
         crate::log::init(config.log.target, config.log.level)
     }
 }
@@ -198,6 +200,8 @@ struct Shared {
     site: Site,
     /// Which destinations had DANE for weeks.
     dane_memory: DaneMemory,
+    /// What stands still by the administrator's wish.
+    pauses: Pauses,
     live: Mutex<Arc<Live>>,
 }
 
@@ -239,12 +243,21 @@ impl Shared {
             at_start: config.clone(),
             site,
             dane_memory,
+            pauses: Pauses::default(),
             live: Mutex::new(Live::new(config, &tls)),
         }
     }
 
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says at the start what stands still: nobody should have to guess.
+    fn warn_of_pauses(&self) {
+        for pause in self.pauses.active(SystemTime::now()) {
+            let line = Line::new("paused").with("what", &pause.name).with("by", &pause.who);
+            ::log::warn!("{}", line.with("reason", &pause.reason));
+        }
     }
 
     /// What is open now. While no lookup works nobody may have tried one.
@@ -270,7 +283,12 @@ impl Shared {
 
     fn inbound_settings(&self, config: &Config, tls: &Tls) -> Arc<inbound::Settings> {
         let accounts = Arc::new(config.accounts());
-        inbound::Settings::new(config.inbound_options(), accounts, Some(Arc::clone(&tls.server)))
+        let options = inbound::Options { pauses: self.pauses.clone(), ..config.inbound_options() };
+        inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)))
+    }
+
+    fn scheduler_options(&self, config: &Config) -> scheduler::Options {
+        scheduler::Options { pauses: self.pauses.clone(), ..config.scheduler_options() }
     }
 
     /// Names the keys that were changed and that only a restart changes.
@@ -300,12 +318,7 @@ struct Deliverer(Arc<Shared>);
 
 impl Deliver for Deliverer {
     fn route(&self, destination: &str) -> Route {
-        let live = self.0.live();
-        match mta_smtp::address::Host::parse(destination) {
-            Ok(host) => live.applied.routing.route(&live.applied.accounts, &host),
-            // A destination is made of a parsed address, so this is a damaged row: local delivery refuses it.
-            Err(_) => Route::Local,
-        }
+        self.0.live().applied.route(destination)
     }
 
     fn deliver(&self, job: Job) -> Delivery {
@@ -329,7 +342,7 @@ impl Deliver for Deliverer {
 /// What `mta-cli status` is answered.
 fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<Scheduler>) -> Daemon {
     let (shared, inbound, scheduler) = (Arc::clone(shared), Arc::clone(inbound), Arc::clone(scheduler));
-    let wake = Arc::clone(&scheduler);
+    let pauses = shared.pauses.clone();
     Daemon {
         status: Box::new(move || {
             let live = shared.live();
@@ -347,7 +360,7 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
                 ..StatusView::default()
             }
         }),
-        wake: Box::new(move || wake.retry_next_hops()),
+        pauses,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_io::Timer;
 use futures_lite::future::{or, poll_once};
@@ -22,6 +22,7 @@ use crate::inbound::Settings;
 use crate::inbound::receive::{Receiving, Source, refusal};
 use crate::log::Line;
 use crate::net::{Stream, within, write_all};
+use crate::pause;
 use crate::stop::Stop;
 
 /// What is read in one piece while commands come.
@@ -202,11 +203,17 @@ impl Driver {
     /// Answers the session's question.
     async fn decide(&mut self, question: Question) -> io::Result<Verdict> {
         Ok(match question {
+            // RFC 5321 3.8: the client keeps its mail and comes again.
+            Question::Connect if self.is_paused() => Verdict::Close(self.paused(421)),
             Question::Connect => {
                 self.hear_early_talker().await;
                 Verdict::Accept
             }
             Question::Helo { .. } => Verdict::Accept,
+            Question::Mail { reverse_path, .. } if self.is_paused() => {
+                self.reverse_path = Some(reverse_path);
+                Verdict::Reply(self.paused(451))
+            }
             Question::Mail { reverse_path, parameters } => {
                 self.reverse_path = Some(reverse_path);
                 self.check_space(parameters.size_bytes.unwrap_or_default())
@@ -251,6 +258,21 @@ impl Driver {
         {
             self.session.handle(Instant::now(), Input::Bytes(bytes));
         }
+    }
+
+    /// Whether the administrator wants no mail now. Messages that have begun are taken.
+    fn is_paused(&self) -> bool {
+        self.settings.options.pauses.is_paused(pause::IN, SystemTime::now())
+    }
+
+    fn paused(&self, code: u16) -> Reply {
+        let reply = Reply::with_status(
+            code,
+            (4, 3, 2),
+            "mail is not taken now, by the administrator; try again later",
+        );
+        ::log::info!("{}", self.line("mail-refused", &reply).with("reason", "paused"));
+        reply
     }
 
     fn check_space(&self, size_octets: u64) -> Verdict {

@@ -8,6 +8,7 @@
 //! Everything that a reload changes is in `Settings`; open sessions keep those they began with.
 
 mod driver;
+mod message_id;
 mod options;
 mod policy;
 mod receive;

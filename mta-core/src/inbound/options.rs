@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use crate::account::Accounts;
 use crate::config::Network;
 use crate::inbound::SenderRewrite;
+use crate::pause::Pauses;
 
 /// The options of the relay service.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub greeting_wait: Duration,
     /// Domains of reverse-paths that are replaced in what the relay networks send. None.
     pub sender_rewrite: Option<SenderRewrite>,
+    /// What stands still by the administrator's wish.
+    pub pauses: Pauses,
 }
 
 impl Options {
@@ -56,6 +59,7 @@ impl Options {
             write_timeout: Duration::from_secs(60),
             greeting_wait: Duration::ZERO,
             sender_rewrite: None,
+            pauses: Pauses::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use mta_smtp::envelope::Envelope;
 use mta_smtp::reply::Reply;
 use mta_smtp::server::Session;
 
+use crate::inbound::message_id::MessageId;
 use crate::inbound::trace::Trace;
 
 /// Content up to this size stays in memory at the queue's writer, and writing it does not block.
@@ -38,6 +39,7 @@ pub(super) struct Receiving {
     envelope: Envelope,
     origin: Origin,
     received_at: SystemTime,
+    message_id: MessageId,
     /// Empty after storage failed; the client hears of it at the end of data.
     content: Result<ContentWriter, QueueError>,
 }
@@ -86,7 +88,8 @@ impl Receiving {
             ..Origin::default()
         };
         let content = written.map(|()| content).map_err(QueueError::from);
-        Self { queue: queue.clone(), id, envelope, origin, received_at, content }
+        let message_id = MessageId::default();
+        Self { queue: queue.clone(), id, envelope, origin, received_at, message_id, content }
     }
 
     /// The queue id.
@@ -101,6 +104,7 @@ impl Receiving {
 
     /// Takes the next part of the content. A failure of storage is remembered and what follows is dropped.
     pub(super) async fn write(mut self, bytes: Vec<u8>) -> Self {
+        self.message_id.read(&bytes);
         self.content = match self.content {
             Ok(content) => write(content, bytes).await.map_err(QueueError::from),
             Err(error) => Err(error),
@@ -130,7 +134,7 @@ impl Receiving {
             id: self.id,
             envelope: self.envelope,
             received_at: self.received_at,
-            origin: self.origin,
+            origin: Origin { message_id: self.message_id.finish(), ..self.origin },
             content,
         };
         let (done, committed) = async_channel::bounded(1);

@@ -1,20 +1,36 @@
 //! The operations behind the protocol: on the live queue inside the daemon, or on the files while it is down.
 //!
 //! All of them block; the server calls them on a thread of their own. Here is the table from request to operation; each
-//! group of operations has a file of its own: `queue`, `report` and `status`; `select` finds what a request means.
+//! group of operations has a file of its own: `queue`, `change`, `summary`, `destination`, `trace`, `log`, `report`, `status`;
+//! `offline` is for the time without a daemon; `select` finds what a request means.
 
+mod change;
+mod destination;
+mod log;
+mod normal;
+mod offline;
 mod queue;
 mod report;
 mod select;
 mod status;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod trace;
+
+use std::sync::{Arc, Mutex};
 
 use mta_queue::{Queue, QueueError, Reader};
 use serde_json::Value;
 
+use super::peer::Peer;
 use super::protocol::{Code, Done, Failure, Request};
 use super::views::StatusView;
+use crate::outbound::scheduler::Scheduler;
+use crate::pause::Pauses;
+
+/// Where rows go: says whether more are wanted.
+pub type Rows<'a> = &'a mut dyn FnMut(Value) -> bool;
 
 /// Answers requests. The rows go to a callback, which says whether more are wanted.
 pub trait Operations: Send + Sync {
@@ -22,13 +38,13 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// A failure, also after some rows were given.
-    fn run(&self, request: &Request, row: &mut dyn FnMut(Value) -> bool) -> Result<Done, Failure>;
+    fn run(&self, peer: &Peer, request: &Request, row: Rows<'_>) -> Result<Done, Failure>;
 }
 
 /// The queue as the operations reach it.
 pub enum Source {
-    /// Open for writing, in this process.
-    Queue(Queue),
+    /// Open for writing, in this process. The scheduler knows the routes and returns mail to its senders; it need not run.
+    Queue(Queue, Arc<Scheduler>),
     /// The files only, read.
     Reader(Reader),
 }
@@ -37,8 +53,8 @@ pub enum Source {
 pub struct Daemon {
     /// What it is doing now; `queue` and `running` are filled in here.
     pub status: Box<dyn Fn() -> StatusView + Send + Sync>,
-    /// Tells the scheduler that messages became due.
-    pub wake: Box<dyn Fn() + Send + Sync>,
+    /// What stands still.
+    pub pauses: Pauses,
 }
 
 /// The operations on a queue.
@@ -46,45 +62,82 @@ pub struct QueueOperations {
     source: Source,
     daemon: Option<Daemon>,
     reader: Reader,
+    /// The reasons of what waits, as they were last gathered.
+    reasons: Mutex<Option<summary::Gathered>>,
 }
 
 impl QueueOperations {
     /// Inside the daemon.
-    pub fn live(queue: Queue, daemon: Daemon) -> Self {
+    pub fn live(queue: Queue, scheduler: Arc<Scheduler>, daemon: Daemon) -> Self {
         let reader = queue.reader();
-        Self { source: Source::Queue(queue), daemon: Some(daemon), reader }
+        let source = Source::Queue(queue, scheduler);
+        Self { source, daemon: Some(daemon), reader, reasons: Mutex::new(None) }
     }
 
     /// While the daemon is down.
     pub fn offline(source: Source) -> Self {
         let reader = match &source {
-            Source::Queue(queue) => queue.reader(),
+            Source::Queue(queue, _) => queue.reader(),
             Source::Reader(reader) => reader.clone(),
         };
-        Self { source, daemon: None, reader }
+        Self { source, daemon: None, reader, reasons: Mutex::new(None) }
+    }
+
+    /// The queue, open for writing.
+    fn writing(&self) -> Result<(&Queue, &Arc<Scheduler>), Failure> {
+        match &self.source {
+            Source::Queue(queue, scheduler) => Ok((queue, scheduler)),
+            Source::Reader(_) => Err(Failure::new(Code::NotAllowed, "the queue is open for reading only")),
+        }
+    }
+
+    fn scheduler(&self) -> Option<&Arc<Scheduler>> {
+        self.writing().ok().map(|(_, scheduler)| scheduler)
     }
 }
 
 impl Operations for QueueOperations {
-    fn run(&self, request: &Request, row: &mut dyn FnMut(Value) -> bool) -> Result<Done, Failure> {
+    fn run(&self, peer: &Peer, request: &Request, row: Rows<'_>) -> Result<Done, Failure> {
+        if !peer.is_administrator && !request.is_for_everybody() {
+            let message = format!(
+                "{} may look at his own mail only: be root, the service user, or in admin_group",
+                peer.user
+            );
+            return Err(Failure::new(Code::NotAllowed, message));
+        }
         match request {
-            Request::Status => {
-                row(self.status()?);
-                Ok(Done { count: 1, more: false })
-            }
-            Request::QueueList(arguments) => self.list(arguments, row),
-            Request::QueueShow(id) => {
-                row(self.show(id)?);
-                Ok(Done { count: 1, more: false })
-            }
-            Request::QueueCount(select) => {
-                let (_, count) = self.concerned(&self.selector(select)?)?;
-                Ok(Done { count, more: false })
-            }
-            Request::QueueRetry(select) | Request::QueueDrop(select) => self.change(request, select),
+            Request::Status => one(self.status()?, row),
+            Request::Top => one(self.top()?, row),
+            Request::QueueList(arguments) => self.list(peer, arguments, row),
+            Request::QueueSummary(arguments) => self.summary(arguments, row),
+            Request::QueueShow(id) => one(self.show(peer, id)?, row),
+            Request::QueueContent(arguments) => self.content(arguments, row),
+            Request::QueueCount(arguments) => self.count(arguments, row),
+            Request::QueueRetry(_)
+            | Request::QueueHold(_)
+            | Request::QueueRelease(_)
+            | Request::QueueDrop(_)
+            | Request::QueueBounce(_)
+            | Request::QueueRedirect(_)
+            | Request::QueueReroute(_) => self.change(peer, request, row),
+            Request::HoldRuleList => self.hold_rules(row),
+            Request::HoldRuleAdd(rule) => self.add_hold_rule(peer, rule),
+            Request::HoldRuleRemove(id) => self.remove_hold_rule(*id),
+            Request::DestinationShow(arguments) => self.destinations(arguments, row),
+            Request::DestinationReset(name) => self.reset_destination(name),
+            Request::Pause(arguments) => self.pause(peer, arguments),
+            Request::Resume(name) => self.resume(name),
+            Request::Trace(arguments) => self.trace(peer, arguments, row),
+            Request::Log(arguments) => self.log(arguments, row),
             Request::ReportTls(arguments) => self.report_tls(arguments, row),
         }
     }
+}
+
+/// An answer of one row.
+fn one(value: Value, row: Rows<'_>) -> Result<Done, Failure> {
+    row(value);
+    Ok(Done { count: 1, ..Done::default() })
 }
 
 /// A view as JSON. Views are plain data, which always is.

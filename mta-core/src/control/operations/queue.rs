@@ -1,14 +1,15 @@
-//! `queue`: lists, one message in full, and changes to what is selected. A list is read in pages, so that neither memory
-//! nor the database is held for its length.
+//! `queue`: lists, one message in full, its content. A list is read in steps, so that neither memory nor the database is
+//! held for its length.
 
-use std::time::SystemTime;
+use std::io::Read;
 
-use mta_queue::{Listed, Page, QueueId, Selector};
-use serde_json::Value;
+use mta_queue::{Page, QueueId, Selector, Shown};
+use serde_json::{Value, json};
 
-use super::select::{Chosen, MAX_IDS, no_such_id};
-use super::{QueueOperations, Source, failed, to_value};
-use crate::control::protocol::{Code, Done, Failure, ListArguments, Request, Select};
+use super::select::no_such_id;
+use super::{QueueOperations, Rows, failed, to_value};
+use crate::control::peer::Peer;
+use crate::control::protocol::{Code, ContentArguments, Done, Failure, ListArguments};
 use crate::control::views::MessageView;
 
 /// Rows of a list where no limit is asked for.
@@ -20,102 +21,114 @@ const MAX_LIMIT: usize = 100_000;
 /// Messages read at a time.
 const PAGE: usize = 200;
 
+/// Octets of content in one row.
+const CONTENT_ROW: usize = 16 << 10;
+
 impl QueueOperations {
-    /// A page after a page, until the limit or the end.
+    /// A step after a step, until the limit or the end.
     pub(super) fn list(
         &self,
+        peer: &Peer,
         arguments: &ListArguments,
-        row: &mut dyn FnMut(Value) -> bool,
+        row: Rows<'_>,
     ) -> Result<Done, Failure> {
-        let chosen = self.selector(&arguments.select)?;
+        let selector = self.selector_for(peer, &arguments.select)?;
         let limit = match arguments.limit {
             0 => DEFAULT_LIMIT,
             n => n.min(MAX_LIMIT),
         };
         let mut done = Done::default();
-        let mut full = false;
-        let after = arguments.after.as_deref().map(|id| self.id(id)).transpose()?;
-        self.each(&chosen, after, &mut |listed| {
-            let view = MessageView::from(listed);
-            if !chosen.word.as_deref().is_none_or(|word| view.recipients.iter().any(|r| r.status == word)) {
-                return Ok(true);
-            }
-            if usize::try_from(done.count).is_ok_and(|count| count >= limit) {
-                full = true;
-                return Ok(false);
-            }
-            done.count += 1;
-            Ok(row(to_value(&view)?))
-        })?;
-        done.more = full;
-        Ok(done)
-    }
-
-    /// Calls `visit` with each message that fits, until it answers false.
-    pub(super) fn each(
-        &self,
-        chosen: &Chosen,
-        mut after: Option<QueueId>,
-        visit: &mut dyn FnMut(&Listed) -> Result<bool, Failure>,
-    ) -> Result<(), Failure> {
+        let mut after = arguments.after.as_deref().map(|id| self.id(id)).transpose()?;
+        let mut left = limit;
         loop {
-            let page = self.reader.list(&chosen.selector, Page { after, limit: PAGE }).map_err(failed)?;
-            let Some(last) = page.last() else {
-                return Ok(());
-            };
-            after = Some(last.message.id);
-            for listed in &page {
-                if !visit(listed)? {
-                    return Ok(());
+            // One more than is asked for tells whether there is more.
+            let page = Page { after, limit: PAGE.min(left + 1) };
+            let (listed, last) = self.reader.list_step(&selector, page).map_err(failed)?;
+            for message in &listed {
+                if left == 0 {
+                    done.more = true;
+                    return Ok(done);
+                }
+                left -= 1;
+                done.count += 1;
+                if !row(to_value(&MessageView::from(message))?) {
+                    return Ok(done);
                 }
             }
-            if page.len() < PAGE {
-                return Ok(());
+            if last.is_none() {
+                return Ok(done);
             }
+            after = last;
         }
     }
 
-    /// One message with its attempts.
-    pub(super) fn show(&self, id: &str) -> Result<Value, Failure> {
-        let shown = self.reader.show(self.id(id)?).map_err(failed)?;
-        to_value(&MessageView::from(&shown.ok_or_else(|| no_such_id(id))?))
+    /// One message with its attempts and what was done to it.
+    pub(super) fn show(&self, peer: &Peer, id: &str) -> Result<Value, Failure> {
+        to_value(&MessageView::from(&self.shown(peer, id)?))
     }
 
-    /// Makes messages due or drops them. The ids are gathered first, so that what was counted is what is changed.
-    pub(super) fn change(&self, request: &Request, select: &Select) -> Result<Done, Failure> {
-        let Source::Queue(queue) = &self.source else {
-            return Err(Failure::new(Code::NotAllowed, "the queue is open for reading only"));
+    fn shown(&self, peer: &Peer, id: &str) -> Result<Shown, Failure> {
+        let found = self.id(id)?;
+        let own = Selector { ids: vec![found], finished: true, ..self.selector_for(peer, &<_>::default())? };
+        let page = Page { after: None, limit: 1 };
+        let is_visible = peer.is_administrator || !self.reader.list(&own, page).map_err(failed)?.is_empty();
+        let shown = if is_visible { self.reader.show(found).map_err(failed)? } else { None };
+        shown.ok_or_else(|| no_such_id(id))
+    }
+
+    /// The content as rows of text. Octets that are no text are given as U+FFFD, unless all of it is asked for.
+    pub(super) fn content(&self, arguments: &ContentArguments, row: Rows<'_>) -> Result<Done, Failure> {
+        let id: QueueId = self.id(&arguments.id)?;
+        let content = self.reader.content(id).map_err(failed)?;
+        let gone = || {
+            let message = format!("the content of {id} is gone: it is kept only while the message waits");
+            Failure::new(Code::NotFound, message)
         };
-        let chosen = self.selector(select)?;
-        let (ids, _) = self.concerned(&chosen)?;
-        let now = SystemTime::now();
+        let content = content.ok_or_else(gone)?;
+        let limit = if arguments.max_bytes == 0 { u64::MAX } else { arguments.max_bytes };
+        let mut content = content.take(limit);
         let mut done = Done::default();
-        for some in ids.chunks(MAX_IDS) {
-            let selector = Selector { ids: some.to_vec(), ..chosen.selector.clone() };
-            done.count += match request {
-                Request::QueueDrop(_) => queue.drop_messages(&selector, now),
-                _ => queue.retry(&selector, now),
+        let mut end = HeaderEnd::default();
+        loop {
+            let mut chunk = Vec::with_capacity(CONTENT_ROW);
+            let read = (&mut content).take(CONTENT_ROW as u64).read_to_end(&mut chunk);
+            read.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+            if chunk.is_empty() {
+                return Ok(done);
             }
-            .map_err(failed)?;
+            let is_last = arguments.headers && end.find(&mut chunk);
+            done.count += chunk.len() as u64;
+            // Latin-1 in both directions: any octet comes back as it was.
+            let text: String = chunk.iter().map(|octet| char::from(*octet)).collect();
+            if !row(json!({ "octets": text })) || is_last {
+                return Ok(done);
+            }
         }
-        if let Some(daemon) = &self.daemon {
-            (daemon.wake)();
-        }
-        Ok(done)
     }
+}
 
-    /// The messages a change would concern, and how many of their recipients.
-    pub(super) fn concerned(&self, chosen: &Chosen) -> Result<(Vec<QueueId>, u64), Failure> {
-        let mut ids = Vec::new();
-        let mut recipients = 0;
-        self.each(chosen, None, &mut |listed| {
-            let count = chosen.concerned(listed);
-            if count > 0 {
-                ids.push(listed.message.id);
-                recipients += count;
+/// Finds the empty line behind the header section.
+#[derive(Default)]
+struct HeaderEnd {
+    /// Octets of `\r\n\r\n` seen at the end of what came before.
+    seen: usize,
+}
+
+impl HeaderEnd {
+    /// Cuts the chunk behind the header section; true where it ends here.
+    fn find(&mut self, chunk: &mut Vec<u8>) -> bool {
+        const END: &[u8] = b"\r\n\r\n";
+        for (at, octet) in chunk.iter().enumerate() {
+            self.seen = match END.get(self.seen) {
+                Some(expected) if expected == octet => self.seen + 1,
+                _ => usize::from(*octet == b'\r'),
+            };
+            if self.seen == END.len() {
+                // The empty line itself is no header field.
+                chunk.truncate((at + 1).saturating_sub(2));
+                return true;
             }
-            Ok(true)
-        })?;
-        Ok((ids, recipients))
+        }
+        false
     }
 }

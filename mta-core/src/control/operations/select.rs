@@ -1,37 +1,54 @@
 //! What a request selects: the queue's own form of it, and ids by their beginning.
 
-use mta_queue::{Listed, Page, QueueId, RecipientState, Selector, StoredRecipient};
+use std::time::SystemTime;
+
+use mta_queue::{Page, QueueId, RecipientState, Selector};
 
 use super::{QueueOperations, failed};
+use crate::control::peer::Peer;
 use crate::control::protocol::{Code, Failure, Select};
-use crate::control::views::status_word;
 
-/// Ids at most that one selector is made of; the queue binds each as a parameter.
+/// Ids at most that one selector is made of.
 pub(super) const MAX_IDS: usize = 500;
 
 impl QueueOperations {
+    /// The queue's own form of a selection, as far as this peer may see: everything, or what he handed in himself.
+    pub(super) fn selector_for(&self, peer: &Peer, select: &Select) -> Result<Selector, Failure> {
+        let owner = (!peer.is_administrator).then(|| peer.user.clone());
+        Ok(Selector { owner, ..self.selector(select)? })
+    }
+
     /// The queue's own form of a selection.
-    pub(super) fn selector(&self, select: &Select) -> Result<Chosen, Failure> {
+    pub(super) fn selector(&self, select: &Select) -> Result<Selector, Failure> {
         if select.ids.len() > MAX_IDS {
             let message = format!("{} ids in one request; the most is {MAX_IDS}", select.ids.len());
             return Err(Failure::new(Code::BadRequest, message));
         }
-        let mut selector = Selector { ids: Vec::new(), ..Selector::default() };
+        let mut selector = Selector::default();
         for text in &select.ids {
             selector.ids.push(self.id(text)?);
         }
         selector.recipient.clone_from(&select.to);
         selector.reverse_path.clone_from(&select.from);
-        if let Some(domain) = select.to.as_deref().and_then(|to| to.strip_prefix('@')) {
+        selector.reason.clone_from(&select.reason);
+        selector.next_hop.clone_from(&select.next_hop);
+        selector.received_before = select.before.as_deref().map(time).transpose()?;
+        selector.received_since = select.since.as_deref().map(time).transpose()?;
+        let domain = |text: &str| text.strip_prefix('@').unwrap_or(text).to_ascii_lowercase();
+        selector.destination = select.domain.as_deref().map(domain);
+        if let Some(to) = select.to.as_deref().filter(|to| to.starts_with('@')) {
+            let to = domain(to);
+            if selector.destination.as_ref().is_some_and(|other| *other != to) {
+                return Err(Failure::new(Code::BadRequest, "two different domains: nothing can match"));
+            }
             selector.recipient = None;
-            selector.destination = Some(domain.to_ascii_lowercase());
+            selector.destination = Some(to);
         }
-        let mut word = None;
         match select.status.as_deref() {
             None => {}
-            Some("queued" | "deferred") => {
+            Some(word @ ("queued" | "deferred")) => {
                 selector.state = Some(RecipientState::Waiting);
-                word.clone_from(&select.status);
+                selector.attempted = Some(word == "deferred");
             }
             Some(text) => {
                 let state = RecipientState::ALL.into_iter().find(|state| state.as_str() == text);
@@ -39,7 +56,7 @@ impl QueueOperations {
             }
         }
         selector.finished = selector.state.is_some_and(RecipientState::is_final) || !selector.ids.is_empty();
-        Ok(Chosen { selector, word })
+        Ok(selector)
     }
 
     /// The id that `text` is, or is the beginning of.
@@ -71,35 +88,16 @@ impl QueueOperations {
     }
 }
 
-/// A selection as the queue knows it, and what it cannot know.
-pub(super) struct Chosen {
-    pub(super) selector: Selector,
-    /// The status word, where one state of the queue has two of them.
-    pub(super) word: Option<String>,
-}
-
-impl Chosen {
-    /// How many recipients of the message a change would concern: those that fit and are not final. Where only queued, or
-    /// only deferred, ones are meant, a message that has both is left alone: the queue cannot tell them apart, and a
-    /// recipient that was not meant must not be dropped.
-    pub(super) fn concerned(&self, listed: &Listed) -> u64 {
-        let fitting: Vec<&StoredRecipient> =
-            listed.recipients.iter().filter(|r| !r.state.is_final() && self.fits(r)).collect();
-        let meant = |r: &&StoredRecipient| self.word.as_deref().is_none_or(|word| status_word(r) == word);
-        if fitting.iter().all(meant) { fitting.len() as u64 } else { 0 }
-    }
-
-    /// Whether a recipient fits, by the rules of [`Selector`].
-    fn fits(&self, recipient: &StoredRecipient) -> bool {
-        let address = recipient.recipient.mailbox.to_string().to_ascii_lowercase();
-        let mailbox = |wanted: &str| {
-            let wanted = wanted.to_ascii_lowercase();
-            if wanted.contains('@') { address == wanted } else { address.contains(&wanted) }
-        };
-        self.selector.state.is_none_or(|state| recipient.state == state)
-            && self.selector.destination.as_deref().is_none_or(|wanted| recipient.destination == wanted)
-            && self.selector.recipient.as_deref().is_none_or(mailbox)
-    }
+/// A time of the protocol.
+pub(super) fn time(text: &str) -> Result<SystemTime, Failure> {
+    let wrong = |_| {
+        let shown = crate::log::visible(text);
+        Failure::new(
+            Code::BadRequest,
+            format!("{shown:?} is no time; expected RFC 3339, 2026-11-23T22:00:00Z"),
+        )
+    };
+    text.parse::<jiff::Timestamp>().map(SystemTime::from).map_err(wrong)
 }
 
 pub(super) fn no_such_id(id: &str) -> Failure {

@@ -5,11 +5,15 @@ use serde_json::Value;
 use super::{QueueOperations, Source, failed, to_value};
 use crate::alert::from_stored;
 use crate::control::protocol::Failure;
-use crate::control::views::AlertView;
+use crate::control::views::{AlertView, StatusView};
 
 impl QueueOperations {
     /// What the daemon does and how much waits.
     pub(super) fn status(&self) -> Result<Value, Failure> {
+        to_value(&self.status_view()?)
+    }
+
+    pub(super) fn status_view(&self) -> Result<StatusView, Failure> {
         let mut status = self.daemon.as_ref().map(|d| (d.status)()).unwrap_or_default();
         status.running = self.daemon.is_some();
         if status.version.is_empty() {
@@ -20,12 +24,13 @@ impl QueueOperations {
             status.alerts =
                 stored.iter().filter_map(from_stored).map(|alert| AlertView::from(&alert)).collect();
         }
-        if let Source::Queue(queue) = &self.source
+        if let Source::Queue(queue, _) = &self.source
             && self.daemon.is_some()
         {
             status.written_bytes = Some(queue.statistics().written_bytes());
         }
+        status.paused = self.pauses()?;
         status.queue = self.reader.counts().map_err(failed)?.into();
-        to_value(&status)
+        Ok(status)
     }
 }

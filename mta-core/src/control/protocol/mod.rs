@@ -1,6 +1,7 @@
-//! Requests and responses, and how they are read and written. No I/O. `request` is the table of operations, `select` the
-//! arguments that many of them share.
+//! Requests and responses, and how they are read and written. No I/O. `request` is the table of operations, `arguments` what
+//! they take, `select` which messages they mean.
 
+mod arguments;
 mod request;
 mod select;
 
@@ -9,6 +10,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::arguments::{
+    ChangeArguments, ChangeWord, ContentArguments, CountArguments, DestinationArguments, EditArguments,
+    HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, SummaryBy, TraceArguments,
+};
 pub use self::request::{ReportTlsArguments, Request};
 pub use self::select::{ListArguments, Select};
 
@@ -27,6 +32,14 @@ pub struct Done {
     /// Whether a list was cut at its limit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// Of a change: recipients that were left alone, because a delivery is under way.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub busy: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why a request failed.
@@ -45,6 +58,8 @@ pub enum Code {
     NotFound,
     /// The beginning of an id fits several.
     Ambiguous,
+    /// Only the daemon can do it, and it does not run.
+    Unreachable,
     /// Full disk, closing down: later.
     Temporary,
     /// The daemon itself failed.
@@ -179,9 +194,12 @@ mod tests {
             list.to_line(),
             "{\"v\":1,\"op\":\"queue.list\",\"args\":{\"select\":{\"ids\":[],\"to\":\"@example.org\"},\"limit\":0}}\n"
         );
-        for request in
-            [Request::Status, list, Request::QueueShow("abc".into()), Request::QueueDrop(Select::default())]
-        {
+        for request in [
+            Request::Status,
+            list,
+            Request::QueueShow("abc".into()),
+            Request::QueueDrop(ChangeArguments::default()),
+        ] {
             assert_eq!(Request::from_line(request.to_line().as_bytes()), Ok(request));
         }
     }
@@ -190,7 +208,7 @@ mod tests {
     fn responses_read_back() {
         for response in [
             Response::Row(serde_json::json!({"a": 1})),
-            Response::Done(Done { count: 3, more: true }),
+            Response::Done(Done { count: 3, more: true, busy: 2 }),
             Response::Error(Failure::new(Code::NotFound, "x")),
         ] {
             assert_eq!(Response::from_line(response.to_line().as_bytes()), Ok(response));

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ListArguments, Select};
+use super::ListArguments;
+use super::arguments::{
+    ChangeArguments, ContentArguments, CountArguments, DestinationArguments, EditArguments,
+    HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, TraceArguments,
+};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,21 +15,72 @@ pub enum Request {
     /// One row: what the daemon is doing.
     #[serde(rename = "status")]
     Status,
+    /// One row: rates, deliveries under way, what waits and why; for a screen that is drawn again and again.
+    #[serde(rename = "top")]
+    Top,
     /// A row for each message.
     #[serde(rename = "queue.list")]
     QueueList(ListArguments),
+    /// A row for each group of what waits.
+    #[serde(rename = "queue.summary")]
+    QueueSummary(SummaryArguments),
     /// One row: a message with its attempts. The text is an id or the beginning of one.
     #[serde(rename = "queue.show")]
     QueueShow(String),
-    /// How many recipients a change would concern; no row.
+    /// Rows of text: the content of a message, or a part of it.
+    #[serde(rename = "queue.content")]
+    QueueContent(ContentArguments),
+    /// How many recipients a change would concern; no row but progress.
     #[serde(rename = "queue.count")]
-    QueueCount(Select),
+    QueueCount(CountArguments),
     /// Makes the recipients that fit due now.
     #[serde(rename = "queue.retry")]
-    QueueRetry(Select),
+    QueueRetry(ChangeArguments),
+    /// Holds the recipients that fit.
+    #[serde(rename = "queue.hold")]
+    QueueHold(ChangeArguments),
+    /// Releases the recipients that fit.
+    #[serde(rename = "queue.release")]
+    QueueRelease(ChangeArguments),
     /// Takes the recipients that fit out of the queue; nobody is notified.
     #[serde(rename = "queue.drop")]
-    QueueDrop(Select),
+    QueueDrop(ChangeArguments),
+    /// Ends the recipients that fit as failed; their senders are notified.
+    #[serde(rename = "queue.bounce")]
+    QueueBounce(ChangeArguments),
+    /// Gives the recipients that fit another address.
+    #[serde(rename = "queue.redirect")]
+    QueueRedirect(EditArguments),
+    /// Sends the recipients that fit another way.
+    #[serde(rename = "queue.reroute")]
+    QueueReroute(EditArguments),
+    /// A row for each rule that holds mail to come.
+    #[serde(rename = "hold-rule.list")]
+    HoldRuleList,
+    /// Adds a rule; `count` is its number.
+    #[serde(rename = "hold-rule.add")]
+    HoldRuleAdd(HoldRuleArguments),
+    /// Removes the rule of this number.
+    #[serde(rename = "hold-rule.remove")]
+    HoldRuleRemove(i64),
+    /// A row for each destination with something waiting, or for the one that is named.
+    #[serde(rename = "dest.show")]
+    DestinationShow(DestinationArguments),
+    /// Forgets that a destination failed.
+    #[serde(rename = "dest.reset")]
+    DestinationReset(String),
+    /// Lets something stand still: `in`, `out`, `local`, `dest:NAME`.
+    #[serde(rename = "pause")]
+    Pause(PauseArguments),
+    /// Ends that.
+    #[serde(rename = "resume")]
+    Resume(String),
+    /// A row for each message that is traced, in the queue or its history.
+    #[serde(rename = "trace")]
+    Trace(TraceArguments),
+    /// A row for each line of the log, and an empty one now and then.
+    #[serde(rename = "log")]
+    Log(LogArguments),
     /// A row for each policy under which TLS sessions were counted on a day.
     #[serde(rename = "report.tls")]
     ReportTls(ReportTlsArguments),
@@ -34,7 +89,37 @@ pub enum Request {
 impl Request {
     /// Whether it changes anything.
     pub fn changes(&self) -> bool {
-        matches!(self, Self::QueueRetry(_) | Self::QueueDrop(_))
+        match self {
+            Self::Status
+            | Self::Top
+            | Self::QueueList(_)
+            | Self::QueueSummary(_)
+            | Self::QueueShow(_)
+            | Self::QueueContent(_)
+            | Self::QueueCount(_)
+            | Self::HoldRuleList
+            | Self::DestinationShow(_)
+            | Self::Trace(_)
+            | Self::Log(_)
+            | Self::ReportTls(_) => false,
+            Self::QueueRetry(_)
+            | Self::QueueHold(_)
+            | Self::QueueRelease(_)
+            | Self::QueueDrop(_)
+            | Self::QueueBounce(_)
+            | Self::QueueRedirect(_)
+            | Self::QueueReroute(_)
+            | Self::HoldRuleAdd(_)
+            | Self::HoldRuleRemove(_)
+            | Self::DestinationReset(_)
+            | Self::Pause(_)
+            | Self::Resume(_) => true,
+        }
+    }
+
+    /// Security decision: whether somebody who is no administrator may ask it; what it shows is his own mail alone.
+    pub fn is_for_everybody(&self) -> bool {
+        matches!(self, Self::QueueList(_) | Self::QueueShow(_) | Self::Trace(_))
     }
 }
 

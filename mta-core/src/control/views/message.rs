@@ -1,6 +1,6 @@
 //! A message, its recipients and its attempts.
 
-use mta_queue::{Listed, RecipientState, Shown, StoredAttempt, StoredRecipient};
+use mta_queue::{Listed, OriginKind, RecipientState, Shown, StoredAttempt, StoredEvent, StoredRecipient};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,6 +32,18 @@ pub struct MessageView {
     /// The TLS session it came over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// By which door it came: smtp, submission, local, notification.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// The login or system user that handed it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its Message-ID, without brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The message it is a notification about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// The attempts of the recipient that had most of them.
     pub attempts: u32,
     /// The earliest next attempt of a recipient.
@@ -45,6 +57,23 @@ pub struct MessageView {
     /// Its attempts, oldest first; only in `queue show`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<AttemptView>>,
+    /// What the administrator did to it, oldest first; only in `queue show`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventView>,
+}
+
+/// Something the administrator did to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// When.
+    pub at: String,
+    /// held, released, dropped, redirected, rerouted or bounced.
+    pub what: String,
+    /// Who did it.
+    pub by: String,
+    /// For whom, to where, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// A recipient of a message.
@@ -56,6 +85,9 @@ pub struct RecipientView {
     pub status: String,
     /// What it waits for: its domain.
     pub destination: String,
+    /// Why it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Attempts made.
     pub attempts: u32,
     /// When it is tried next.
@@ -106,7 +138,7 @@ pub struct ResultView {
 }
 
 /// The status word of a recipient.
-pub(in crate::control) fn status_word(recipient: &StoredRecipient) -> &'static str {
+fn status_word(recipient: &StoredRecipient) -> &'static str {
     match recipient.state {
         RecipientState::Waiting if recipient.attempts == 0 => "queued",
         RecipientState::Waiting => "deferred",
@@ -127,6 +159,7 @@ impl From<&StoredRecipient> for RecipientView {
             address: bare(&r.recipient.mailbox.to_string()),
             status: status_word(r).to_owned(),
             destination: r.destination.clone(),
+            note: r.note.clone(),
             attempts: r.attempts,
             next_attempt_at: r.next_attempt_at.map(rfc3339),
             last_attempt_at: r.last_attempt_at.map(rfc3339),
@@ -154,11 +187,23 @@ impl From<&Listed> for MessageView {
             client: message.origin.client.map(|c| c.to_string()),
             helo: message.origin.helo.clone(),
             tls: message.origin.tls.clone(),
+            origin: match message.origin.kind {
+                OriginKind::Smtp => "smtp",
+                OriginKind::Submission => "submission",
+                OriginKind::Local => "local",
+                OriginKind::Notification => "notification",
+                OriginKind::Other => "",
+            }
+            .to_owned(),
+            user: message.origin.user.clone(),
+            message_id: message.origin.message_id.clone(),
+            about: message.origin.about.clone(),
             attempts: listed.recipients.iter().map(|r| r.attempts).max().unwrap_or(0),
             next_attempt_at: listed.recipients.iter().filter_map(|r| r.next_attempt_at).min().map(rfc3339),
             last_reply: latest.and_then(|r| r.last_reply.clone()),
             recipients,
             history: None,
+            events: Vec::new(),
         }
     }
 }
@@ -166,7 +211,14 @@ impl From<&Listed> for MessageView {
 impl From<&Shown> for MessageView {
     fn from(shown: &Shown) -> Self {
         let history = shown.attempts.iter().map(AttemptView::from).collect();
-        Self { history: Some(history), ..Self::from(&shown.listed) }
+        let event = |event: &StoredEvent| EventView {
+            at: rfc3339(event.at),
+            what: event.what.clone(),
+            by: event.who.clone(),
+            detail: event.detail.clone(),
+        };
+        let events = shown.events.iter().map(event).collect();
+        Self { history: Some(history), events, ..Self::from(&shown.listed) }
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the protocol, `--json` and the tables show: one set of names for all three. One file for each kind of thing shown.
 
+mod administer;
 mod message;
 mod status;
 
 use std::time::SystemTime;
 
-pub(super) use self::message::status_word;
-pub use self::message::{AttemptView, MessageView, RecipientView, ResultView};
+pub use self::administer::{DestinationView, GroupView, HoldRuleView, LogView, PauseView, TopView};
+pub use self::message::{AttemptView, EventView, MessageView, RecipientView, ResultView};
 pub use self::status::{AlertView, CountsView, StatusView};
 
 /// A time as RFC 3339, whole seconds, UTC.

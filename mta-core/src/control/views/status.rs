@@ -3,6 +3,8 @@
 use mta_queue::Counts;
 use serde::{Deserialize, Serialize};
 
+use super::PauseView;
+
 use super::rfc3339;
 use crate::alert::Alert;
 
@@ -60,6 +62,8 @@ pub struct StatusView {
     /// The TLSA record to publish for the own certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tlsa: Option<String>,
+    /// What stands still by the administrator's wish.
+    pub paused: Vec<PauseView>,
     /// What needs somebody to act, oldest first.
     pub alerts: Vec<AlertView>,
     /// The queue.

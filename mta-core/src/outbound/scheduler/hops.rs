@@ -146,6 +146,14 @@ impl Hops {
         self.total
     }
 
+    /// Next-hops with deliveries under way, and how many.
+    pub(super) fn routes_under_way(&self) -> impl Iterator<Item = (&Route, usize)> {
+        self.hops.iter().filter(|(_, hop)| hop.under_way > 0).filter_map(|(key, hop)| match key {
+            Key::Route(route) => Some((route, hop.under_way)),
+            _ => None,
+        })
+    }
+
     /// Those to other hosts.
     pub(super) fn remote(&self) -> usize {
         self.remote

@@ -4,6 +4,7 @@
 //! never holds up another; sleeps until something is due, something ends, or somebody says there is work. What it does
 //! not: it knows no SMTP and no mailbox (`Deliver` does), and it holds no queue in memory: only the claims under way.
 
+mod by_hand;
 mod hops;
 mod learn;
 mod limit;
@@ -29,6 +30,7 @@ use mta_smtp::reply::EnhancedStatus;
 use super::{AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::alert::Alerts;
 use crate::log::Line;
+use crate::pause::Pauses;
 use crate::routing::Route;
 use crate::stop::Stop;
 
@@ -78,6 +80,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// Our host name, for notifications.
     pub hostname: String,
+    /// What stands still by the administrator's wish.
+    pub pauses: Pauses,
 }
 
 impl Default for Options {
@@ -90,6 +94,7 @@ impl Default for Options {
             outbound: super::Options::default(),
             schedule: Schedule::default(),
             hostname: "localhost".into(),
+            pauses: Pauses::default(),
         }
     }
 }
@@ -301,7 +306,9 @@ impl Scheduler {
 
     fn job(&self, claim: &Claim<Route>, begun: Arc<AtomicBool>) -> Job {
         let message = &claim.message;
-        let first = claim.recipients.first().map(|r| r.destination.clone());
+        // Rules go by the domain, whatever way was chosen for it.
+        let domain = |destination: &str| mta_queue::destination_parts(destination).0.to_owned();
+        let first = claim.recipients.first().map(|r| domain(&r.destination));
         Job {
             queue_id: message.id.to_string(),
             destination: first.unwrap_or_default(),
@@ -367,6 +374,10 @@ impl Planner for Slots<'_> {
 
     fn next_hop(&mut self, destination: &str) -> Route {
         self.scheduler.deliver.route(destination)
+    }
+
+    fn paused(&mut self, destination: &str, next_hop: &Route) -> Option<SystemTime> {
+        self.options.pauses.until(destination, next_hop, self.now)
     }
 
     fn slot(&mut self, next_hop: &Route, due: Due<'_>) -> Slot {

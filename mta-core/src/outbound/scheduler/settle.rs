@@ -40,6 +40,8 @@ pub(super) enum Part {
     Attempt(Box<Attempted>),
     /// What was not, because its time is over and its destination just failed.
     Overdue,
+    /// What the administrator returns to its sender.
+    ByHand,
 }
 
 /// What a settled attempt means for the rest of its destinations' mail.
@@ -145,7 +147,7 @@ impl Scheduler {
         Settled { failed, complete, route }
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         claim: &Claim<Route>,
         report: &AttemptReport,
@@ -160,7 +162,7 @@ impl Scheduler {
                     destination_result(options, claim, &report.outcomes, attempt.failures, now, random);
                 attempt.tempered(result)
             }
-            Part::Overdue => DestinationResult::Unknown,
+            Part::Overdue | Part::ByHand => DestinationResult::Unknown,
         };
         let arrived = self.outages().arrival(claim.message.received_at, now);
         let mut states: Vec<State<'_>> = claim
@@ -175,6 +177,7 @@ impl Scheduler {
                         next_state(options, &claim.message, claimed, outcome, destination, times)
                     }),
                     Part::Overdue => mta_queue::RecipientOutcome::Expired,
+                    Part::ByHand => mta_queue::RecipientOutcome::Failed,
                 };
                 State { claimed, arrived, outcome, result }
             })
@@ -209,7 +212,7 @@ impl Scheduler {
             notifications,
             tls_sessions: match part {
                 Part::Attempt { .. } => tlsrpt::sessions(&report.decision),
-                Part::Overdue => Vec::new(),
+                Part::Overdue | Part::ByHand => Vec::new(),
             },
         };
         (record, complete)
