@@ -10,7 +10,7 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve status queue dest pause resume trace top log backup restore verify config explain probe tlsa dns --config --version --help"
+    ["mta-cli"]="serve status queue dest pause resume trace top log backup restore verify config explain probe tlsa dns report --config --version --help"
     ["mta-cli serve"]="--config --help"
     ["mta-cli status"]="--json --config --help"
     ["mta-cli queue"]="list summary show retry hold release drop bounce redirect reroute hold-rule --config --help"
@@ -52,5 +52,7 @@ declare -gA _mta_cli_words=(
     ["mta-cli tlsa check"]="--timeout --json --config --help"
     ["mta-cli dns"]="lookup --config --help"
     ["mta-cli dns lookup"]="--json --config --help"
+    ["mta-cli report"]="tls --config --help"
+    ["mta-cli report tls"]="--day --domain --no-dns --json --config --help"
 )
 complete -F _mta_cli mta-cli
