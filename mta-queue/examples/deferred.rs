@@ -136,8 +136,8 @@ fn defer(queue: &Queue) {
                 results: vec![result],
                 decision: Some("x".repeat(600)),
                 destination: DestinationResult::Unknown,
-                delay_notified: false,
                 notifications: Vec::new(),
+                unreported: Vec::new(),
                 tls_sessions: Vec::new(),
             };
             let (done, answer) = channel();

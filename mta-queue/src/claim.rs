@@ -190,6 +190,11 @@ impl Claims {
         }
     }
 
+    /// Whether a recipient is in hand.
+    pub(crate) fn is_in_hand(&self, key: RecipientKey) -> bool {
+        self.lock().recipients.contains(&key)
+    }
+
     fn lock(&self) -> MutexGuard<'_, InHand> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -105,8 +105,8 @@ fn deliver(queue: &Queue, claim: Claim<()>) -> Receiver<Answer> {
         results: vec![result],
         decision,
         destination,
-        delay_notified: false,
         notifications,
+        unreported: Vec::new(),
         tls_sessions: Vec::new(),
     };
     let (done, answer) = channel();

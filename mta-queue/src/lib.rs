@@ -48,8 +48,9 @@
 //! # Map
 //!
 //! `schema` the layout and its migrations; `store` the open queue; `writer` the thread; `accept`, `record`, `change`,
-//! `by_hand`, `rules` what it writes; `claim` due work; `reader` lists and content; `content` streaming; `destination`
-//! back-off as a whole; `schedule` when to try again (pure); `summary` what waits, in groups; `verify` and `repair` the whole; `backup` copies of it; `state` what is known besides mail; `id`, `message`,
+//! `by_hand`, `rules` what it writes; `notice` what is still to be told; `claim` due work; `reader` lists and content;
+//! `content` streaming; `destination` back-off as a whole; `schedule` when to try again (pure); `summary` what waits, in
+//! groups; `verify` and `repair` the whole; `backup` copies of it; `state` what is known besides mail; `id`, `message`,
 //! `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
 //!
 //! What it does not: it knows no SMTP dialog, no route, no DNS; it decides nothing about retries; it reads no clock but
@@ -62,6 +63,7 @@ pub mod content;
 pub mod error;
 pub mod id;
 pub mod message;
+pub mod notice;
 pub mod reader;
 pub mod recipient;
 pub mod record;
@@ -99,6 +101,7 @@ pub use destination::parts as destination_parts;
 pub use error::{OpenError, QueueError};
 pub use id::QueueId;
 pub use message::{Message, NewMessage, Origin, OriginKind};
+pub use notice::{Pending, Unnoticed, Unreported, Walk};
 pub use reader::Reader;
 pub use recipient::{RecipientKey, RecipientState, StoredRecipient};
 pub use record::{AttemptRecord, DestinationResult, RecipientOutcome, RecipientResult};

@@ -18,6 +18,7 @@ use crate::destination::{self, Change};
 use crate::error::QueueError;
 use crate::id::QueueId;
 use crate::message::NewMessage;
+use crate::notice::{self, Unreported};
 use crate::recipient::{RecipientKey, RecipientState};
 use crate::state::tls_report::{self, TlsSession};
 use crate::time::{unix_seconds, unix_seconds_up};
@@ -37,10 +38,10 @@ pub struct AttemptRecord {
     pub decision: Option<String>,
     /// What it says about the destinations of these recipients as a whole.
     pub destination: DestinationResult,
-    /// The sender was told of the delay: the notification is among `notifications`.
-    pub delay_notified: bool,
     /// Notifications that enter the queue together with this record.
     pub notifications: Vec<NewMessage>,
+    /// Failures that no sender is told of, for the postmaster's digest.
+    pub unreported: Vec<Unreported>,
     /// The TLS sessions of the attempt, to be counted for reports.
     pub tls_sessions: Vec<TlsSession>,
 }
@@ -134,14 +135,12 @@ impl Operation for Record {
         }
         self.store_attempt(tx, at)?;
         crash::point("record-attempt");
-        if self.record.delay_notified {
-            tx.connection
-                .prepare_cached("UPDATE message SET delay_notified_at = ?2 WHERE id = ?1")?
-                .execute(params![id, at])?;
-        }
         for notification in &self.record.notifications {
             accept::store(tx, notification)?;
             crash::point("record-notified");
+        }
+        for unreported in &self.record.unreported {
+            notice::collect(tx, unreported, at, cut(&unreported.reason, tx.options.max_reply_bytes))?;
         }
         tls_report::count(tx, self.record.at, &self.record.tls_sessions)?;
         finish_if_done(tx, id, at)

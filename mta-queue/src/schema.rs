@@ -15,7 +15,7 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -202,6 +202,25 @@ const VERSION_5: &str = "
         last_at INTEGER NOT NULL,
         lost_at INTEGER
     ) WITHOUT ROWID;
+";
+
+/// Failures that no sender is told of, until the postmaster's digest tells them: how many since when, and samples.
+const VERSION_6: &str = "
+    CREATE TABLE unreported (
+        n INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        message INTEGER NOT NULL,
+        reverse_path TEXT NOT NULL,
+        recipient TEXT NOT NULL,
+        status TEXT NOT NULL,
+        reason TEXT NOT NULL
+    );
+    CREATE TABLE digest (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        count INTEGER NOT NULL DEFAULT 0,
+        since INTEGER NOT NULL DEFAULT 0
+    );
+    INSERT INTO digest (one) VALUES (1);
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

@@ -363,6 +363,11 @@ impl Queue {
         close(&self.inner);
     }
 
+    /// What is in hand.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.inner.claims
+    }
+
     fn set_aside(&self, message: QueueId, reason: &str) {
         let claims = Arc::clone(&self.inner.claims);
         self.send(Box::new(SetAside { message, reason: reason.to_owned(), claims }));

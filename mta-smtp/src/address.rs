@@ -11,6 +11,7 @@ use nom::Parser;
 use nom::combinator::all_consuming;
 
 use crate::parse::address as grammar;
+use crate::parse::dsn;
 
 /// The longest domain we take, in octets (RFC 1035 3.1 without the root label and the length octet).
 pub const MAX_DOMAIN_OCTETS: usize = 253;
@@ -293,6 +294,31 @@ pub fn encode_xtext(text: &str) -> String {
             encoded.push(char::from(byte));
         } else {
             encoded.push_str(&format!("+{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// Encodes an original recipient, `type;address`, as the ASCII value of ORCPT (RFC 3461 4.2; RFC 6533 3 for the type
+/// `utf-8`). Nothing where the text is no type and address.
+pub fn encode_orcpt(orcpt: &str) -> Option<String> {
+    let (kind, address) = orcpt.split_once(';')?;
+    if dsn::whole(kind, dsn::addr_type).is_none() || address.is_empty() {
+        return None;
+    }
+    if !kind.eq_ignore_ascii_case(dsn::UTF8_TYPE) {
+        return address.is_ascii().then(|| format!("{kind};{}", encode_xtext(address)));
+    }
+    Some(format!("{kind};{}", encode_utf8_address(address)))
+}
+
+/// An internationalized address in ASCII: `utf-8-addr-xtext` of RFC 6533 3.
+pub fn encode_utf8_address(address: &str) -> String {
+    let mut encoded = String::with_capacity(address.len());
+    for c in address.chars() {
+        match c {
+            '!'..='~' if c != '+' && c != '=' && c != '\\' => encoded.push(c),
+            _ => encoded.push_str(&format!("\\x{{{:02X}}}", u32::from(c))),
         }
     }
     encoded

@@ -5,11 +5,12 @@
 
 use nom::Parser;
 
-use crate::address::{ForwardPath, ReversePath, decode_xtext};
+use crate::address::{ForwardPath, ReversePath};
 use crate::envelope::{Body, MailParameters, Notify, RcptParameters, Ret};
 use crate::extension::Extensions;
 use crate::parse::address::Path;
 use crate::parse::command as grammar;
+use crate::parse::dsn;
 use crate::reply::Reply;
 
 /// A parameter of MAIL or RCPT: keyword in capitals, value if there is one.
@@ -201,7 +202,9 @@ pub fn mail_parameters(
             ("RET", Some(value)) if offered.dsn => {
                 read.ret = Some(Ret::parse(value).ok_or(CommandError::Parameter)?)
             }
-            ("ENVID", Some(value)) if offered.dsn => read.envid = Some(xtext(value, 100)?),
+            ("ENVID", Some(value)) if offered.dsn => {
+                read.envid = Some(dsn::whole(value, dsn::envid).ok_or(CommandError::Parameter)?);
+            }
             (keyword, _) => return Err(unusable(keyword, offered)),
         }
     }
@@ -223,7 +226,9 @@ pub fn rcpt_parameters(
             ("NOTIFY", Some(value)) if offered.dsn => {
                 read.notify = Some(Notify::parse(value).ok_or(CommandError::Parameter)?);
             }
-            ("ORCPT", Some(value)) if offered.dsn => read.orcpt = Some(orcpt(value)?),
+            ("ORCPT", Some(value)) if offered.dsn => {
+                read.orcpt = Some(dsn::whole(value, dsn::orcpt).ok_or(CommandError::Parameter)?);
+            }
             ("NOTIFY" | "ORCPT", _) if offered.dsn => return Err(CommandError::Parameter),
             _ => return Err(CommandError::UnknownParameter),
         }
@@ -266,23 +271,6 @@ fn body(value: Option<&str>) -> Result<Body, CommandError> {
         Some(body @ (Body::SevenBit | Body::EightBitMime)) => Ok(body),
         Some(Body::BinaryMime) | None => Err(CommandError::Parameter),
     }
-}
-
-fn xtext(value: &str, limit: usize) -> Result<String, CommandError> {
-    if value.len() > limit {
-        return Err(CommandError::Parameter);
-    }
-    decode_xtext(value).map_err(|_| CommandError::Parameter)
-}
-
-/// `addr-type ";" xtext`, at most 500 octets (RFC 3461 4.2).
-fn orcpt(value: &str) -> Result<String, CommandError> {
-    let (kind, address) = value.split_once(';').ok_or(CommandError::Parameter)?;
-    let is_kind = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !is_kind || address.is_empty() {
-        return Err(CommandError::Parameter);
-    }
-    Ok(format!("{kind};{}", xtext(address, 500)?))
 }
 
 #[cfg(test)]
@@ -376,7 +364,18 @@ mod tests {
             .expect("good");
         assert_eq!((read.ret, read.envid.as_deref(), read.smtputf8), (Some(Ret::Headers), Some("a+b"), true));
         assert_eq!(mail_line(" SMTPUTF8=yes", &all), Err(CommandError::Parameter));
-        assert_eq!(mail_line(" ENVID=a+0D+0A", &all), Err(CommandError::Parameter));
+        for bad in [
+            " ENVID=a+0D+0A",
+            " ENVID=",
+            " ENVID",
+            " ENVID=a ENVID=b",
+            " RET=SOME",
+            " RET=FULL,HDRS",
+            " RET=FULL RET=HDRS",
+        ] {
+            assert_eq!(mail_line(bad, &all), Err(CommandError::Parameter), "{bad}");
+        }
+        assert_eq!(CommandError::Parameter.reply().to_string().get(..9), Some("501 5.5.4"));
     }
 
     fn rcpt_line(parameters: &str, offered: &Extensions) -> Result<RcptParameters, CommandError> {
@@ -393,9 +392,16 @@ mod tests {
         let dsn = Extensions { dsn: true, ..none };
         let read = rcpt_line(" NOTIFY=DELAY,FAILURE ORCPT=rfc822;a+2Bb@c", &dsn).expect("good");
         assert_eq!(read.orcpt.as_deref(), Some("rfc822;a+b@c"));
-        for bad in
-            [" NOTIFY", " NOTIFY=", " ORCPT=rfc822", " ORCPT=;a", " ORCPT=rfc822;", " NOTIFY=NEVER,DELAY"]
-        {
+        for bad in [
+            " NOTIFY",
+            " NOTIFY=",
+            " ORCPT=rfc822",
+            " ORCPT=;a",
+            " ORCPT=rfc822;",
+            " NOTIFY=NEVER,DELAY",
+            " NOTIFY=DELAY NOTIFY=DELAY",
+            " NOTIFY=DELAY ORCPT=rfc822;a ORCPT=rfc822;b",
+        ] {
             assert_eq!(rcpt_line(bad, &dsn), Err(CommandError::Parameter), "{bad}");
         }
     }

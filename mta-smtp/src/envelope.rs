@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::address::{Mailbox, ReversePath};
+use crate::parse::dsn as grammar;
 
 /// How the content is encoded (the BODY parameter, RFC 6152 and RFC 3030).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +48,7 @@ pub enum Ret {
 impl Ret {
     /// Reads the value of the RET parameter, in any case.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Full, Self::Headers].into_iter().find(|ret| ret.as_str().eq_ignore_ascii_case(text))
+        grammar::whole(text, grammar::ret)
     }
 
     /// The value of the RET parameter.
@@ -75,22 +76,7 @@ pub struct Notify {
 impl Notify {
     /// Reads the value of the NOTIFY parameter: `NEVER`, or a list of the others, each once.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.eq_ignore_ascii_case("NEVER") {
-            return Some(Self { never: true, ..Self::default() });
-        }
-        let mut notify = Self::default();
-        for word in text.split(',') {
-            let slot = match word.to_ascii_uppercase().as_str() {
-                "SUCCESS" => &mut notify.success,
-                "FAILURE" => &mut notify.failure,
-                "DELAY" => &mut notify.delay,
-                _ => return None,
-            };
-            if std::mem::replace(slot, true) {
-                return None;
-            }
-        }
-        Some(notify)
+        grammar::whole(text, grammar::notify)
     }
 }
 
@@ -175,7 +161,18 @@ mod tests {
         for good in ["NEVER", "SUCCESS", "SUCCESS,FAILURE,DELAY", "DELAY"] {
             assert_eq!(Notify::parse(good).map(|n| n.to_string()), Some(good.to_owned()));
         }
-        for bad in ["", "NEVER,DELAY", "DELAY,DELAY", "ALWAYS", "DELAY,", ",DELAY"] {
+        for bad in [
+            "",
+            "NEVER,DELAY",
+            "DELAY,NEVER",
+            "NEVER,NEVER",
+            "DELAY,DELAY",
+            "ALWAYS",
+            "DELAY,",
+            ",DELAY",
+            "DELAY, FAILURE",
+            "DELAYED",
+        ] {
             assert_eq!(Notify::parse(bad), None, "{bad}");
         }
     }

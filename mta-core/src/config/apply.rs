@@ -31,6 +31,7 @@ impl Config {
         options.postmaster = self.postmaster_mailbox();
         options.relay_networks.clone_from(&smtp.relay_networks);
         options.message_size_limit = smtp.message_size_limit.0;
+        options.dsn_for_strangers = smtp.dsn_for_strangers;
         options.sessions = size(smtp.max_sessions);
         options.sessions_per_client = size(smtp.max_sessions_per_client);
         options.write_timeout = smtp.write_timeout;
@@ -214,6 +215,10 @@ impl Config {
                 ..scheduler::Schedule::default()
             },
             hostname: self.effective_hostname().to_string(),
+            max_returned_bytes: self.queue.max_returned.0,
+            stranger_reports_per_hour: self.queue.reports_to_strangers,
+            postmaster: inbound::postmaster(&self.inbound_options(), &self.accounts()),
+            digest_interval: self.queue.digest,
             ..scheduler::Options::default()
         }
     }

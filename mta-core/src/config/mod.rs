@@ -92,6 +92,8 @@ pub struct Smtp {
     pub relay_networks: Vec<Network>,
     /// Largest content accepted, in bytes; announced with SIZE (RFC 1870).
     pub message_size_limit: Size,
+    /// Whether DSN is offered to clients outside the relay networks too.
+    pub dsn_for_strangers: bool,
     /// Recipients accepted in one transaction (RFC 5321 4.5.3.1.8: at least 100).
     pub max_recipients: u32,
     /// Sessions at a time over all clients.
@@ -326,6 +328,12 @@ pub struct Queue {
     pub notification_lifetime: Duration,
     /// When the sender is told that a message waits; zero means never.
     pub delay_notice: Duration,
+    /// Largest message that comes back whole with the notice of its failure, in bytes.
+    pub max_returned: Size,
+    /// Notifications an hour about mail from outside the relay networks.
+    pub reports_to_strangers: u32,
+    /// How long failures that no sender is told of are collected for the postmaster; zero means never.
+    pub digest: Duration,
     /// Free space below which no mail is accepted (452).
     pub min_free_space: Size,
     /// How long finished messages and their attempts can still be looked up.

@@ -141,7 +141,7 @@ fn outcome(
     text: String,
 ) -> Outcome {
     let status = EnhancedStatus::new(class, subject, detail);
-    Outcome { verdict, reach, status, text, reply: None, remote: None }
+    Outcome { verdict, reach, status, text, reply: None, remote: None, reports_passed_on: false }
 }
 
 /// Tells the recipients of one message apart in a file name, the same at every attempt.

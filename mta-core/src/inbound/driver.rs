@@ -81,9 +81,10 @@ impl Driver {
         (stop, cut_off): (Stop, Stop),
     ) -> Self {
         let source = Source { client, trusted: settings.may_relay(client) };
+        let offer = if source.trusted { &settings.session } else { &settings.stranger_session };
         Self {
             stream: Some(stream),
-            session: Session::new(Instant::now(), Arc::clone(&settings.session), None),
+            session: Session::new(Instant::now(), Arc::clone(offer), None),
             settings,
             queue,
             source,

@@ -16,6 +16,6 @@ mod rewrite;
 mod server;
 mod trace;
 
-pub use options::{Options, Settings};
+pub use options::{Options, Settings, postmaster};
 pub use rewrite::SenderRewrite;
 pub use server::Server;

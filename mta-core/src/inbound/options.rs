@@ -25,6 +25,9 @@ pub struct Options {
     pub relay_networks: Vec<Network>,
     /// The largest message taken, in octets; 0 is no limit. 35 000 000.
     pub message_size_limit: u64,
+    /// Whether DSN (RFC 3461) is offered to clients outside the relay networks too: reports of success go to whomever the
+    /// client names, so a stranger could make us write to anybody. No.
+    pub dsn_for_strangers: bool,
     /// The bounds of one session.
     pub limits: Limits,
     /// Connections at a time. 500.
@@ -53,6 +56,7 @@ impl Options {
                 .filter_map(|network| Network::parse(network).ok())
                 .collect(),
             message_size_limit: 35_000_000,
+            dsn_for_strangers: false,
             limits: Limits::default(),
             sessions: 500,
             sessions_per_client: 100,
@@ -68,7 +72,10 @@ impl Options {
 #[derive(Debug)]
 pub struct Settings {
     pub(super) options: Options,
+    /// For clients in the relay networks.
     pub(super) session: Arc<SessionOptions>,
+    /// For everybody else.
+    pub(super) stranger_session: Arc<SessionOptions>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
@@ -79,20 +86,31 @@ impl Settings {
         let extensions = Extensions {
             starttls: tls.is_some(),
             size_limit: options.message_size_limit,
+            dsn: true,
             ..Extensions::default()
         };
-        let session = Arc::new(SessionOptions {
+        let session = SessionOptions {
             hostname: options.hostname.clone(),
-            postmaster: postmaster(&options, &accounts),
+            postmaster: postmaster_mailbox(&options, &accounts),
             extensions,
             limits: options.limits.clone(),
-        });
-        Arc::new(Self { options, session, accounts, tls })
+        };
+        let mut stranger_session = session.clone();
+        stranger_session.extensions.dsn = options.dsn_for_strangers;
+        let (session, stranger_session) = (Arc::new(session), Arc::new(stranger_session));
+        Arc::new(Self { options, session, stranger_session, accounts, tls })
     }
 }
 
+/// Who is meant by `<Postmaster>`, where somebody stands behind the name.
+pub fn postmaster(options: &Options, accounts: &Accounts) -> Option<Mailbox> {
+    let mailbox = postmaster_mailbox(options, accounts);
+    let ours = matches!(accounts.recipient(&mailbox), crate::account::Recipient::Maildir(_));
+    (ours || options.postmaster.is_some()).then_some(mailbox)
+}
+
 /// Who is meant by `<Postmaster>`.
-fn postmaster(options: &Options, accounts: &Accounts) -> Mailbox {
+fn postmaster_mailbox(options: &Options, accounts: &Accounts) -> Mailbox {
     let configured = options.postmaster.clone();
     configured.unwrap_or_else(|| {
         let own = accounts.domains().min();

@@ -11,7 +11,7 @@ use mta_smtp::address::{ForwardPath, Mailbox};
 use mta_smtp::reply::Reply;
 
 use crate::account::Recipient;
-use crate::inbound::Settings;
+use crate::inbound::{Settings, postmaster};
 
 /// What a recipient is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,10 @@ impl Settings {
     /// `<Postmaster>` is always taken (RFC 5321 4.5.1) where somebody stands behind the name: a mailbox of ours, or
     /// the address the administrator gave. A host with neither has nobody to give it to.
     fn postmaster(&self) -> RcptDecision {
-        let ours = matches!(self.accounts.recipient(&self.session.postmaster), Recipient::Maildir(_));
-        if ours || self.options.postmaster.is_some() { RcptDecision::Accept } else { RcptDecision::Unknown }
+        match postmaster(&self.options, &self.accounts) {
+            Some(_) => RcptDecision::Accept,
+            None => RcptDecision::Unknown,
+        }
     }
 }
 

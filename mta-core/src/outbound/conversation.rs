@@ -210,7 +210,8 @@ impl Run<'_> {
                     return self.gone(open, &report);
                 }
                 Event::Done(report) => {
-                    flow = self.settle_transaction(&report, &current, target);
+                    let reports_passed_on = open.connection.session().offer().dsn;
+                    flow = self.settle_transaction(&report, &current, target, reports_passed_on);
                     (is_first, content_with_us) = (false, is_content(&report.decided));
                 }
                 // What comes after the last word about the message is no longer about it.
@@ -290,11 +291,12 @@ impl Run<'_> {
         report: &TransactionReport,
         current: &[usize],
         target: &Target<'_>,
+        reports_passed_on: bool,
     ) -> Flow {
         for (position, index) in current.iter().enumerate() {
             let rcpt = report.recipients.get(position).and_then(Option::as_ref);
             let outcome = outcome::of_transaction(&report.decided, rcpt).at(&target.remote);
-            self.settle(*index, outcome);
+            self.settle(*index, Outcome { reports_passed_on, ..outcome });
         }
         self.try_record().result = record::transaction(report);
         match &report.decided {

@@ -63,6 +63,8 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// The remote server that decided, where one did.
     pub remote: Option<Remote>,
+    /// The remote server took the wish for reports over (it offers DSN): what it accepted is its to report on.
+    pub reports_passed_on: bool,
 }
 
 /// One recipient and its outcome.
@@ -86,7 +88,7 @@ impl Outcome {
     }
 
     fn new(verdict: Verdict, reach: Reach, status: EnhancedStatus, text: String) -> Self {
-        Self { verdict, reach, status, text, reply: None, remote: None }
+        Self { verdict, reach, status, text, reply: None, remote: None, reports_passed_on: false }
     }
 
     /// Whether security was what failed (RFC 3463 3.8).

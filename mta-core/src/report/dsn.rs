@@ -1,16 +1,16 @@
-//! Delivery status notifications (RFC 3464): what a sender is told of a message that failed or waits.
+//! Delivery status notifications (RFC 3461, 3462, 3464; RFC 6533 for internationalized mail): what a sender is told of a
+//! message that failed, waits, or was delivered as the sender wanted to know.
 //!
-//! What it does: writes the content of one notification. What it does not: it decides nothing. Whether a notification
-//! may be sent at all (never for a null reverse-path, RFC 5321 4.5.5) is asked of [`wanted`] by whoever records the
-//! outcome, and the notification enters the queue in the same transaction.
+//! What it does: writes the content of one notification. What it does not: it decides nothing. Whether a notification is
+//! sent at all is `told`'s question, and the notification enters the queue in the same transaction as the outcome.
 
-use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::io::{self, Read, Write};
+use std::time::SystemTime;
 
-use jiff::Timestamp;
-use mta_smtp::address::ReversePath;
-use mta_smtp::envelope::Notify;
+use mta_smtp::address::encode_utf8_address;
 use mta_smtp::reply::EnhancedStatus;
+
+use super::text::{folded, line, paragraph, rfc2822};
 
 /// The header section that is returned is cut here (bytes): a notification never grows with the sender's headers.
 pub const MAX_RETURNED_HEADER_BYTES: usize = 32 * 1024;
@@ -18,8 +18,8 @@ pub const MAX_RETURNED_HEADER_BYTES: usize = 32 * 1024;
 /// Lines of the explanation for each recipient, at most.
 const MAX_STORY_LINES: usize = 40;
 
-/// Columns at which text for people is folded.
-const TEXT_COLUMNS: usize = 76;
+/// Content is copied in parts of this size, in bytes.
+const COPY_BYTES: usize = 64 * 1024;
 
 /// What became of a recipient (RFC 3464 2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +28,16 @@ pub enum Action {
     Failed,
     /// Still being tried.
     Delayed,
-    /// Delivered, and the sender wanted to know.
+    /// Delivered here, and the sender wanted to know.
     Delivered,
-    /// Handed to a host that does not report on.
+    /// Handed to a host that sends no reports, and the sender wanted to know (RFC 3461 5.2.2).
     Relayed,
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Failed, Self::Delayed, Self::Delivered, Self::Relayed];
+
     fn word(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -43,24 +46,32 @@ impl Action {
             Self::Relayed => "relayed",
         }
     }
-}
 
-/// May a notification of this kind about this recipient be sent?
-///
-/// Never for a null reverse-path: that is what keeps notifications from looping (RFC 5321 4.5.5, RFC 3464 2). Without
-/// NOTIFY a sender hears of failures and delays (RFC 3461 4.1).
-pub fn wanted(reverse_path: &ReversePath, notify: Option<Notify>, action: Action) -> bool {
-    if matches!(reverse_path, ReversePath::Null) {
-        return false;
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Failed => "Undelivered mail: your message could not be delivered",
+            Self::Delayed => "Delayed mail: your message is still waiting",
+            Self::Delivered => "Delivery report: your message was delivered",
+            Self::Relayed => "Delivery report: your message was handed on",
+        }
     }
-    let Some(notify) = notify else { return matches!(action, Action::Failed | Action::Delayed) };
-    if notify.never {
-        return false;
-    }
-    match action {
-        Action::Failed => notify.failure,
-        Action::Delayed => notify.delay,
-        Action::Delivered | Action::Relayed => notify.success,
+
+    fn opening(self) -> &'static str {
+        match self {
+            Self::Failed => {
+                "Your message could not be delivered to the recipients below. It will not be tried again; \
+                 to try once more, send it again."
+            }
+            Self::Delayed => {
+                "Your message has not been delivered yet to the recipients below. You need not do anything: it \
+                 is being tried again."
+            }
+            Self::Delivered => "Your message was delivered to the recipients below.",
+            Self::Relayed => {
+                "Your message was handed to the mail servers of the recipients below. These servers send no \
+                 reports of delivery, so this is the last you hear of it unless something goes wrong there."
+            }
+        }
     }
 }
 
@@ -69,22 +80,30 @@ pub fn wanted(reverse_path: &ReversePath, notify: Option<Notify>, action: Action
 pub struct RecipientReport {
     /// The address as we had it.
     pub final_recipient: String,
-    /// ORCPT as `type;address` (RFC 3461 4.2).
+    /// ORCPT as `type;address`, decoded (RFC 3461 4.2).
     pub original_recipient: Option<String>,
-    /// What became of it.
-    pub action: Action,
     /// The enhanced status code.
     pub status: EnhancedStatus,
     /// The last reply of the other side, as one line, code first.
     pub remote_reply: Option<String>,
     /// The host that gave that reply.
     pub remote_mta: Option<String>,
-    /// When it was last tried.
+    /// When it was last tried; absent where it never was.
     pub last_attempt: Option<SystemTime>,
     /// Until when it will be tried, for delays.
     pub will_retry_until: Option<SystemTime>,
+    /// Why, in one sentence of ours: the diagnostic where no server said anything.
+    pub reason: String,
     /// The decision record told in sentences.
     pub story: Vec<String>,
+}
+
+/// What comes back of the message.
+pub enum Returned<'a> {
+    /// The header section, CR LF lines; cut at [`MAX_RETURNED_HEADER_BYTES`].
+    Headers(&'a [u8]),
+    /// The whole message, of bounded size.
+    Full(&'a mut dyn Read),
 }
 
 /// Everything a notification is made of.
@@ -92,8 +111,10 @@ pub struct RecipientReport {
 pub struct Notification<'a> {
     /// Our host name: the reporting MTA.
     pub hostname: &'a str,
-    /// The queue id of the notification itself; makes its Message-ID and boundary.
+    /// The queue id of the notification itself; makes its Message-ID.
     pub own_id: &'a str,
+    /// A number nobody can know before: makes the boundary, which no returned content may hold.
+    pub nonce: u64,
     /// The queue id of the message it is about.
     pub queue_id: &'a str,
     /// To whom: the reverse-path of that message.
@@ -102,48 +123,61 @@ pub struct Notification<'a> {
     pub arrival: SystemTime,
     /// When the notification is written.
     pub now: SystemTime,
-    /// ENVID of that message (RFC 3461 4.4).
+    /// ENVID of that message, decoded (RFC 3461 4.4).
     pub envid: Option<&'a str>,
-    /// The header section of that message, CR LF lines; cut at [`MAX_RETURNED_HEADER_BYTES`].
-    pub header: &'a [u8],
+    /// That message came with SMTPUTF8 (RFC 6531), so its sender can read reports in that form (RFC 6533).
+    pub smtputf8: bool,
+    /// What the notification says of all its recipients.
+    pub action: Action,
     /// The recipients, at least one.
     pub recipients: &'a [RecipientReport],
 }
 
 impl Notification<'_> {
-    /// True where the content holds 8-bit bytes, so that the envelope must say BODY=8BITMIME.
-    pub fn is_eight_bit(&self) -> bool {
-        !returned_header(self.header).is_ascii()
-            || self.recipients.iter().any(|r| {
-                !r.final_recipient.is_ascii()
-                    || r.story.iter().any(|line| !line.is_ascii())
-                    || r.remote_reply.as_ref().is_some_and(|reply| !reply.is_ascii())
-            })
+    /// True where the notification needs SMTPUTF8 itself: its `To` field or its parts hold internationalized addresses.
+    pub fn needs_smtputf8(&self) -> bool {
+        !self.to.is_ascii() || self.is_global()
+    }
+
+    /// Whether the report takes the internationalized forms of RFC 6533.
+    fn is_global(&self) -> bool {
+        self.smtputf8
+            && (!self.to.is_ascii() || self.recipients.iter().any(|r| !r.final_recipient.is_ascii()))
+    }
+
+    /// True where the content may hold 8-bit bytes, so that the envelope must say BODY=8BITMIME.
+    pub fn is_eight_bit(&self, returned: &Returned<'_>) -> bool {
+        let returned = match returned {
+            Returned::Headers(header) => !returned_header(header).is_ascii(),
+            Returned::Full(_) => true,
+        };
+        returned || !self.to.is_ascii() || self.has_wide_text()
+    }
+
+    fn has_wide_text(&self) -> bool {
+        self.recipients.iter().any(|r| {
+            let reply = r.remote_reply.as_ref().is_some_and(|reply| !reply.is_ascii());
+            reply
+                || !r.final_recipient.is_ascii()
+                || !r.reason.is_ascii()
+                || r.story.iter().any(|line| !line.is_ascii())
+        })
     }
 
     /// Writes the whole content, CR LF lines.
     ///
     /// # Errors
-    /// Whatever writing gives.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let boundary = format!("mta-report-{}", self.own_id);
+    /// Whatever writing gives, or reading the message that is returned in full.
+    pub fn write(&self, returned: Returned<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let boundary = format!("mta-report-{}-{:016x}", self.own_id, self.nonce);
         self.write_header(out, &boundary)?;
         self.write_text(out, &boundary)?;
         self.write_status(out, &boundary)?;
-        self.write_returned(out, &boundary)?;
-        write!(out, "--{boundary}--\r\n")
-    }
-
-    fn failed(&self) -> bool {
-        self.recipients.iter().any(|r| r.action == Action::Failed)
-    }
-
-    fn subject(&self) -> &'static str {
-        match self.recipients.first().map(|r| r.action) {
-            _ if self.failed() => "Undelivered mail: your message could not be delivered",
-            Some(Action::Delayed) => "Delayed mail: your message is still waiting",
-            _ => "Delivery report: your message was delivered",
+        match returned {
+            Returned::Headers(header) => self.write_headers(header, out, &boundary)?,
+            Returned::Full(message) => self.write_full(message, out, &boundary)?,
         }
+        write!(out, "--{boundary}--\r\n")
     }
 
     fn write_header(&self, out: &mut dyn Write, boundary: &str) -> io::Result<()> {
@@ -163,39 +197,37 @@ impl Notification<'_> {
             date = rfc2822(self.now),
             host = self.hostname,
             to = line(self.to),
-            subject = self.subject(),
+            subject = self.action.subject(),
             id = self.own_id,
         )
     }
 
     fn write_text(&self, out: &mut dyn Write, boundary: &str) -> io::Result<()> {
+        let encoding = if self.has_wide_text() { "8bit" } else { "7bit" };
         write!(
             out,
-            "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+            "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n\
              This is the mail server {}.\r\n\r\n",
             self.hostname
         )?;
-        let opening = match self.recipients.first().map(|r| r.action) {
-            _ if self.failed() => {
-                "Your message could not be delivered to the recipients below. It will not be tried again; \
-                 to try once more, send it again."
-            }
-            Some(Action::Delayed) => {
-                "Your message has not been delivered yet to the recipients below. You need not do anything: it \
-                 is being tried again."
-            }
-            _ => "Your message was delivered to the recipients below.",
-        };
-        paragraph(out, "", opening)?;
+        paragraph(out, "", self.action.opening())?;
         for recipient in self.recipients {
             out.write_all(b"\r\n")?;
-            recipient.write_text(out)?;
+            recipient.write_text(self.action, out)?;
         }
         write!(out, "\r\nThe message was received {} as {}.\r\n\r\n", rfc2822(self.arrival), self.queue_id)
     }
 
     fn write_status(&self, out: &mut dyn Write, boundary: &str) -> io::Result<()> {
-        write!(out, "--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n")?;
+        let global = self.is_global();
+        if global {
+            write!(
+                out,
+                "--{boundary}\r\nContent-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+            )?;
+        } else {
+            write!(out, "--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n")?;
+        }
         if let Some(envid) = self.envid {
             write!(out, "Original-Envelope-Id: {}\r\n", line(envid))?;
         }
@@ -203,37 +235,40 @@ impl Notification<'_> {
         write!(out, "Arrival-Date: {}\r\n", rfc2822(self.arrival))?;
         for recipient in self.recipients {
             out.write_all(b"\r\n")?;
-            recipient.write_fields(out)?;
+            recipient.write_fields(self.action, global, out)?;
         }
         out.write_all(b"\r\n")
     }
 
-    /// The header section of the message; never its body, whose size belongs to a stranger (and RET=FULL is a wish,
-    /// RFC 3461 4.3).
-    fn write_returned(&self, out: &mut dyn Write, boundary: &str) -> io::Result<()> {
-        let header = returned_header(self.header);
+    fn write_headers(&self, header: &[u8], out: &mut dyn Write, boundary: &str) -> io::Result<()> {
+        let header = returned_header(header);
         let encoding = if header.is_ascii() { "7bit" } else { "8bit" };
-        write!(
-            out,
-            "--{boundary}\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-        )?;
+        let kind = if self.is_global() { "message/global-headers" } else { "text/rfc822-headers" };
+        write!(out, "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")?;
         out.write_all(header)?;
         if !header.ends_with(b"\r\n") {
             out.write_all(b"\r\n")?;
         }
         out.write_all(b"\r\n")
     }
+
+    fn write_full(&self, message: &mut dyn Read, out: &mut dyn Write, boundary: &str) -> io::Result<()> {
+        let kind = if self.is_global() { "message/global" } else { "message/rfc822" };
+        write!(out, "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")?;
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            match message.read(&mut buffer)? {
+                0 => break,
+                count => out.write_all(buffer.get(..count).unwrap_or_default())?,
+            }
+        }
+        out.write_all(b"\r\n")
+    }
 }
 
 impl RecipientReport {
-    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        write!(
-            out,
-            "<{}>: {} (status {})\r\n",
-            line(&self.final_recipient),
-            self.action.word(),
-            self.status
-        )?;
+    fn write_text(&self, action: Action, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "<{}>: {} (status {})\r\n", line(&self.final_recipient), action.word(), self.status)?;
         if let Some(reply) = &self.remote_reply {
             let host = self.remote_mta.as_deref().map_or_else(|| "the other side".into(), line);
             paragraph(out, "    ", &format!("{host} said: {}", line(reply)))?;
@@ -247,19 +282,23 @@ impl RecipientReport {
         Ok(())
     }
 
-    fn write_fields(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_fields(&self, action: Action, global: bool, out: &mut dyn Write) -> io::Result<()> {
         if let Some(original) = &self.original_recipient {
-            write!(out, "Original-Recipient: {}\r\n", line(original))?;
+            let (kind, address) = original.split_once(';').unwrap_or(("rfc822", original));
+            write!(out, "Original-Recipient: {}; {}\r\n", line(kind), in_form(&line(address), global))?;
         }
         // RFC 6533 3: an address with non-ASCII characters has its own address type.
         let kind = if self.final_recipient.is_ascii() { "rfc822" } else { "utf-8" };
-        write!(out, "Final-Recipient: {kind}; {}\r\n", line(&self.final_recipient))?;
-        write!(out, "Action: {}\r\nStatus: {}\r\n", self.action.word(), self.status)?;
+        write!(out, "Final-Recipient: {kind}; {}\r\n", in_form(&line(&self.final_recipient), global))?;
+        write!(out, "Action: {}\r\nStatus: {}\r\n", action.word(), self.status)?;
         if let Some(remote) = &self.remote_mta {
             write!(out, "Remote-MTA: dns; {}\r\n", line(remote))?;
         }
-        if let Some(reply) = &self.remote_reply {
-            folded(out, "Diagnostic-Code: smtp; ", &line(reply))?;
+        match &self.remote_reply {
+            Some(reply) => folded(out, "Diagnostic-Code: smtp; ", &ascii(&line(reply), global))?,
+            None if self.reason.is_empty() || action == Action::Delivered => {}
+            // RFC 3464 2.3.6: what no server said has a type of its own.
+            None => folded(out, "Diagnostic-Code: x-mta; ", &ascii(&line(&self.reason), global))?,
         }
         if let Some(last) = self.last_attempt {
             write!(out, "Last-Attempt-Date: {}\r\n", rfc2822(last))?;
@@ -271,23 +310,14 @@ impl RecipientReport {
     }
 }
 
-/// A date as mail writes it (RFC 5322 3.3), in UTC. Out-of-range times come out as 1970.
-pub fn rfc2822(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let timestamp = i64::try_from(since.as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    jiff::fmt::rfc2822::DateTimePrinter::new()
-        .timestamp_to_string(&timestamp)
-        .map_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into(), |text| text.replace("-0000", "+0000"))
+/// An address in a report: as it is in the internationalized form, in ASCII else (RFC 6533 3).
+fn in_form(address: &str, global: bool) -> String {
+    if global || address.is_ascii() { address.to_owned() } else { encode_utf8_address(address) }
 }
 
-/// One line without control characters: nothing a stranger said may begin a line of ours.
-fn line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c })
-        .collect()
+/// Text in a field of a report that is ASCII unless it has the internationalized form (RFC 3464 2.1, RFC 6533 3).
+fn ascii(text: &str, global: bool) -> String {
+    if global { text.to_owned() } else { text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() }
 }
 
 /// The part of the header section that is returned: whole lines up to the bound or the empty line.
@@ -302,74 +332,52 @@ fn returned_header(header: &[u8]) -> &[u8] {
     cut.get(..last_line).unwrap_or_default()
 }
 
-/// Text for people, folded at blanks; a word longer than a line stands alone.
-fn paragraph(out: &mut dyn Write, indent: &str, text: &str) -> io::Result<()> {
-    for row in rows(text, TEXT_COLUMNS.saturating_sub(indent.len())) {
-        write!(out, "{indent}{row}\r\n")?;
-    }
-    Ok(())
-}
-
-/// A field, folded as RFC 5322 2.2.3 says.
-fn folded(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
-    for (index, row) in rows(value, TEXT_COLUMNS.saturating_sub(name.len())).iter().enumerate() {
-        let before = if index == 0 { name } else { "\t" };
-        write!(out, "{before}{row}\r\n")?;
-    }
-    Ok(())
-}
-
-fn rows(text: &str, columns: usize) -> Vec<String> {
-    // RFC 5321 4.5.3.1.6: a line has 998 octets at most; a word of a stranger may be longer than that.
-    const MAX_WORD_CHARS: usize = 200;
-    let mut rows = vec![String::new()];
-    for word in text.split_whitespace() {
-        let word: String = word.chars().take(MAX_WORD_CHARS).collect();
-        match rows.last_mut() {
-            Some(row) if row.is_empty() => row.push_str(&word),
-            Some(row) if row.chars().count() + 1 + word.chars().count() <= columns => {
-                row.push(' ');
-                row.push_str(&word);
-            }
-            _ => rows.push(word),
-        }
-    }
-    rows
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const BOUNDARY: &str = "mta-report-own1-0000000000000007";
 
     fn recipient() -> RecipientReport {
         RecipientReport {
             final_recipient: "user@dane.example".into(),
             original_recipient: None,
-            action: Action::Failed,
             status: EnhancedStatus::new(4, 7, 5),
             remote_reply: None,
             remote_mta: Some("mx1.dane.example".into()),
             last_attempt: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_100)),
             will_retry_until: None,
+            reason: "no TLSA record matches".into(),
             story: vec!["TLSA 3 1 1 did not match the certificate it served: not sent".into()],
         }
     }
 
-    fn text(recipients: &[RecipientReport], header: &[u8]) -> String {
-        let notification = Notification {
+    fn notification(recipients: &[RecipientReport]) -> Notification<'_> {
+        Notification {
             hostname: "mx.example",
             own_id: "own1",
+            nonce: 7,
             queue_id: "orig1",
             to: "s@example.org",
             arrival: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_200),
             envid: None,
-            header,
+            smtputf8: false,
+            action: Action::Failed,
             recipients,
-        };
+        }
+    }
+
+    fn written(notification: &Notification<'_>, returned: Returned<'_>) -> String {
         let mut out = Vec::new();
-        notification.write(&mut out).unwrap();
+        notification.write(returned, &mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn text(recipients: &[RecipientReport], header: &[u8]) -> String {
+        written(&notification(recipients), Returned::Headers(header))
     }
 
     #[test]
@@ -380,23 +388,85 @@ mod tests {
             "Content-Type: multipart/report; report-type=delivery-status;\r\n",
             "Reporting-MTA: dns; mx.example\r\n",
             "Final-Recipient: rfc822; user@dane.example\r\nAction: failed\r\nStatus: 4.7.5\r\n",
+            "Diagnostic-Code: x-mta; no TLSA record matches\r\n",
             "TLSA 3 1 1 did not match the certificate it served: not sent\r\n",
             "Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: hello\r\n",
             "Date: Tue, 14 Nov 2023 22:16:40 +0000\r\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
         }
-        assert!(!text.contains("not returned"));
-        assert_eq!(text.matches("--mta-report-own1\r\n").count(), 3);
-        assert!(text.ends_with("--mta-report-own1--\r\n"));
+        assert!(!text.contains("not returned") && text.is_ascii());
+        assert_eq!(text.matches(&format!("--{BOUNDARY}\r\n")).count(), 3);
+        assert!(text.ends_with(&format!("--{BOUNDARY}--\r\n")));
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "only CR LF");
     }
 
     #[test]
+    fn what_the_sender_gave_comes_back_rfc3461_6_3() {
+        let mut with = recipient();
+        with.original_recipient = Some("rfc822;o+x@dane.example".into());
+        with.remote_reply = Some("550 5.1.1 no such user".into());
+        let recipients = [with];
+        let about = Notification { envid: Some("QQ 31"), ..notification(&recipients) };
+        let text = written(&about, Returned::Full(&mut &b"Subject: hello\r\n\r\nthe body\r\n"[..]));
+        for expected in [
+            "\r\n\r\nOriginal-Envelope-Id: QQ 31\r\nReporting-MTA: dns; mx.example\r\n",
+            "\r\nOriginal-Recipient: rfc822; o+x@dane.example\r\nFinal-Recipient: rfc822; user@dane.example\r\n",
+            "\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n",
+            "\r\nRemote-MTA: dns; mx1.dane.example\r\n",
+            "\r\nLast-Attempt-Date: Tue, 14 Nov 2023 22:15:00 +0000\r\n",
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: hello\r\n\r\nthe body\r\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn internationalized_forms_only_for_internationalized_mail_rfc6533() {
+        let mut wide = recipient();
+        wide.final_recipient = "用户@例え.example".into();
+        wide.original_recipient = Some("utf-8;é@x.example".into());
+        let recipients = [wide];
+        let global = Notification { smtputf8: true, ..notification(&recipients) };
+        assert!(global.needs_smtputf8() && global.is_eight_bit(&Returned::Headers(b"")));
+        let told = written(&global, Returned::Headers("Subject: é\r\n".as_bytes()));
+        for expected in [
+            "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n",
+            "Original-Recipient: utf-8; é@x.example\r\nFinal-Recipient: utf-8; 用户@例え.example\r\n",
+            "Content-Type: message/global-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: é\r\n",
+        ] {
+            assert!(told.contains(expected), "{expected:?} is missing in\n{told}");
+        }
+        // A sender without SMTPUTF8 named such an original recipient: it comes back in ASCII.
+        let mut plain = recipient();
+        plain.original_recipient = Some("utf-8;é@x.example".into());
+        let told = text(&[plain], b"");
+        assert!(
+            told.contains("Original-Recipient: utf-8; \\x{E9}@x.example\r\n") && told.is_ascii(),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn each_kind_says_what_it_is() {
+        for (action, word, opening) in [
+            (Action::Delayed, "Action: delayed\r\n", "is being tried again"),
+            (Action::Delivered, "Action: delivered\r\n", "was delivered to the recipients"),
+            (Action::Relayed, "Action: relayed\r\n", "the last you hear of it"),
+        ] {
+            let recipients = [recipient()];
+            let told = written(&Notification { action, ..notification(&recipients) }, Returned::Headers(b""));
+            let unfolded = told.replace("\r\n", " ");
+            assert!(told.contains(word) && unfolded.contains(opening), "{told}");
+        }
+    }
+
+    #[test]
     fn nothing_a_stranger_said_begins_a_line_of_ours() {
-        let evil = "550 no\r\nAction: delivered\r\n\r\n--mta-report-own1--";
+        let evil = format!("550 no\r\nAction: delivered\r\n\r\n--{BOUNDARY}--");
         let mut bad = recipient();
-        bad.remote_reply = Some(evil.into());
+        bad.remote_reply = Some(evil.clone());
+        bad.reason = evil;
         bad.remote_mta = Some("mx\r\nX-Evil: 1".into());
         bad.original_recipient = Some("rfc822;a\nStatus: 2.0.0".into());
         bad.story = vec!["x\r\nBcc: y".into()];
@@ -407,7 +477,7 @@ mod tests {
             );
             assert!(line != "Action: delivered");
         }
-        assert_eq!(text.matches("\r\n--mta-report-own1--").count(), 1);
+        assert_eq!(text.matches(&format!("\r\n--{BOUNDARY}--")).count(), 1);
     }
 
     #[test]
@@ -423,14 +493,5 @@ mod tests {
         long.remote_reply = Some("word ".repeat(100) + &"x".repeat(5_000));
         let text = text(&[long], b"");
         assert!(text.split("\r\n").all(|line| line.len() <= 998));
-    }
-
-    #[test]
-    fn never_for_a_null_reverse_path() {
-        let all = Notify { never: false, success: true, failure: true, delay: true };
-        for action in [Action::Failed, Action::Delayed, Action::Delivered, Action::Relayed] {
-            assert!(!wanted(&ReversePath::Null, Some(all), action));
-            assert!(!wanted(&ReversePath::Null, None, action));
-        }
     }
 }

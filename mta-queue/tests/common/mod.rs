@@ -115,8 +115,8 @@ pub fn record_of<K>(claim: &Claim<K>, at: SystemTime, outcome: RecipientOutcome)
         results: results(claim, outcome),
         decision: Some(r#"{"version":1}"#.to_owned()),
         destination: DestinationResult::Unknown,
-        delay_notified: false,
         notifications: Vec::new(),
+        unreported: Vec::new(),
         tls_sessions: Vec::new(),
     }
 }

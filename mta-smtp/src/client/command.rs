@@ -1,11 +1,14 @@
 //! MAIL and RCPT with the parameters that the server at hand understands.
 
 use super::{Capabilities, EightBit, NotSent, Transaction};
-use crate::address::encode_xtext;
+use crate::address::{encode_orcpt, encode_xtext};
 use crate::envelope::{Body, Recipient};
 
 /// The longest command line sent, CR LF included: 512 and what the extensions we use add (RFC 5321 4.5.3.1.4).
 const MAX_COMMAND_BYTES: usize = 2048;
+
+/// The longest ORCPT of our own making (RFC 3461 4.2).
+const MAX_ORCPT_OCTETS: usize = 500;
 
 /// Whether this message can go to this server at all.
 pub(super) fn check(
@@ -72,18 +75,21 @@ pub(super) fn rcpt(recipient: &Recipient, offer: &Capabilities) -> Result<String
         if let Some(notify) = &recipient.notify {
             line.push_str(&format!(" NOTIFY={notify}"));
         }
-        if let Some((kind, address)) = recipient.orcpt.as_deref().and_then(split_orcpt) {
-            line.push_str(&format!(" ORCPT={kind};{}", encode_xtext(address)));
+        if let Some(orcpt) = original_recipient(recipient) {
+            line.push_str(&format!(" ORCPT={orcpt}"));
         }
     }
     finish(line)
 }
 
-/// Address type and address; the type must be an atom, or it could smuggle in a parameter of its own.
-fn split_orcpt(orcpt: &str) -> Option<(&str, &str)> {
-    let (kind, address) = orcpt.split_once(';')?;
-    let atom = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    atom.then_some((kind, address))
+/// The original recipient as it came (RFC 3461 5.2.1 d); where none came, the recipient as we have it (5.2.1 e), so that
+/// whoever gets a report about an alias further on still knows whom it is about.
+fn original_recipient(recipient: &Recipient) -> Option<String> {
+    if let Some(orcpt) = &recipient.orcpt {
+        return encode_orcpt(orcpt);
+    }
+    let kind = if recipient.mailbox.is_ascii() { "rfc822" } else { "utf-8" };
+    encode_orcpt(&format!("{kind};{}", recipient.mailbox)).filter(|value| value.len() <= MAX_ORCPT_OCTETS)
 }
 
 /// The last guard before the wire: whatever the types promise, no control byte and no endless line leaves here.

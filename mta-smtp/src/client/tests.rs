@@ -192,7 +192,8 @@ fn pipelining_sends_the_envelope_in_one_write_rfc2920() {
     let mut dialog = pipelined(&[
         ("MAIL FROM:<s@example.net> SIZE=21 BODY=8BITMIME RET=HDRS ENVID=x+2B1\r\n", OK),
         ("RCPT TO:<a@example.org> NOTIFY=FAILURE ORCPT=rfc822;a+2Bb@example.org\r\n", OK),
-        ("RCPT TO:<b@example.org>\r\n", "550 5.1.1 no\r\n"),
+        // None came with it: ours (RFC 3461 5.2.1 e).
+        ("RCPT TO:<b@example.org> ORCPT=rfc822;b@example.org\r\n", "550 5.1.1 no\r\n"),
         ("DATA\r\n", "354 go\r\n"),
         (".", OK),
     ])

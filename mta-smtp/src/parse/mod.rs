@@ -6,4 +6,5 @@
 
 pub(crate) mod address;
 pub(crate) mod command;
+pub(crate) mod dsn;
 pub(crate) mod reply;

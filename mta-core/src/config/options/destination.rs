@@ -190,6 +190,32 @@ fn queue() -> Vec<OptionSpec> {
             "When the sender is told that a message waits. \"0s\" means never.",
         ),
         bounded(
+            "queue.max_returned",
+            "\"1MB\"",
+            (Size(0), Size(1 << 30)),
+            |c, _| &mut c.queue.max_returned,
+            "The largest message that comes back whole with the notice of its failure, where its sender asked \
+             for that (RET=FULL, RFC 3461 4.3). Of larger ones the header section comes back.",
+        ),
+        bounded(
+            "queue.reports_to_strangers",
+            "20",
+            (0, 100_000),
+            |c, _| &mut c.queue.reports_to_strangers,
+            "Notifications an hour, at most, about mail that came from outside the relay networks. Such mail is \
+             refused while its sender is connected; only what fails here later for a reason of our own is \
+             reported, since senders from outside are easily forged. What is beyond goes to the postmaster.",
+        ),
+        bounded(
+            "queue.digest",
+            "\"1d\"",
+            (Duration::ZERO, YEAR),
+            |c, _| &mut c.queue.digest,
+            "How long failures that no sender is told of are collected before the postmaster gets them in one \
+             mail: notifications that could not be delivered, and mail from outside that failed here. \"0s\" \
+             means never.",
+        ),
+        bounded(
             "queue.min_free_space",
             "\"100MB\"",
             (Size(0), Size(1 << 50)),

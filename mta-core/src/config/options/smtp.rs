@@ -43,6 +43,14 @@ fn service() -> Vec<OptionSpec> {
             "The largest content accepted, announced with SIZE (RFC 1870). Attachments grow by a third in \
              transport.",
         ),
+        option(
+            "smtp.dsn_for_strangers",
+            "false",
+            "true",
+            |c, _| &mut c.smtp.dsn_for_strangers,
+            "Whether DSN (RFC 3461) is offered to clients outside the relay networks too. They could then ask for \
+             reports of success, which go to whomever they name as the sender.",
+        ),
     ]
 }
 

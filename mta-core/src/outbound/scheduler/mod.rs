@@ -8,6 +8,8 @@ mod by_hand;
 mod hops;
 mod learn;
 mod limit;
+mod notices;
+mod notify;
 mod settle;
 mod signs;
 #[cfg(test)]
@@ -25,12 +27,14 @@ use async_io::Timer;
 use futures_lite::FutureExt;
 use futures_lite::future::{or, pending};
 use mta_queue::{Claim, ContentReader, Due, Planner, Queue, QueueError, QueueId, Slot};
+use mta_smtp::address::Mailbox;
 use mta_smtp::reply::EnhancedStatus;
 
 use super::{AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::alert::Alerts;
 use crate::log::Line;
 use crate::pause::Pauses;
+use crate::report::told::StrangerReports;
 use crate::routing::Route;
 use crate::stop::Stop;
 
@@ -42,6 +46,7 @@ use super::breaker::{self, Breaker, Outages};
 use super::provider::Providers;
 use hops::{Ask, Hops, Key, Keys};
 use limit::{Bounds, Wave};
+use notices::Notices;
 use settle::Part;
 
 /// After the queue could not be read or written, so long until it is asked again: a result that cannot be written down
@@ -82,6 +87,14 @@ pub struct Options {
     pub hostname: String,
     /// What stands still by the administrator's wish.
     pub pauses: Pauses,
+    /// The largest message that comes back whole with the notification of its failure, where its sender wants that, octets.
+    pub max_returned_bytes: u64,
+    /// Notifications that may go to strangers within an hour.
+    pub stranger_reports_per_hour: u32,
+    /// Who gets the digest of failures that no sender is told of; nobody where unset.
+    pub postmaster: Option<Mailbox>,
+    /// How long failures are collected for a digest, from the first. Zero: none is sent.
+    pub digest_interval: Duration,
 }
 
 impl Default for Options {
@@ -95,6 +108,10 @@ impl Default for Options {
             schedule: Schedule::default(),
             hostname: "localhost".into(),
             pauses: Pauses::default(),
+            max_returned_bytes: 1 << 20,
+            stranger_reports_per_hour: 20,
+            postmaster: None,
+            digest_interval: Duration::from_secs(86_400),
         }
     }
 }
@@ -128,6 +145,10 @@ pub struct Scheduler {
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Nothing is claimed before this time.
     paused_until: Mutex<Option<SystemTime>>,
+    /// Notifications that went to strangers of late.
+    stranger_reports: Mutex<StrangerReports>,
+    /// What falls due by the clock alone.
+    notices: Mutex<Notices>,
 }
 
 impl Scheduler {
@@ -143,6 +164,8 @@ impl Scheduler {
             site,
             wake: async_channel::bounded(1),
             paused_until: Mutex::new(None),
+            stranger_reports: Mutex::default(),
+            notices: Mutex::default(),
         });
         scheduler.recall(SystemTime::now());
         let sender = scheduler.wake.0.clone();
@@ -169,6 +192,7 @@ impl Scheduler {
     /// From now on these options.
     pub fn reload(&self, options: Options) {
         *self.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+        self.look_at_once();
         self.retry_next_hops();
     }
 
@@ -208,10 +232,12 @@ impl Scheduler {
     async fn work<'a>(self: &Arc<Self>, executor: &smol::Executor<'a>, stop: &Stop) {
         while !stop.is_fired() {
             let next = self.claim_and_start(executor, stop).await;
+            // After the claims: what is in hand now is told of when it comes back.
+            let notices = self.give_notices().await;
             let sleep = async {
                 match next {
-                    Next::At(time) => drop(Timer::after(until(time)).await),
-                    Next::WhenSomethingEnds => drop(Timer::after(LONGEST_SLEEP).await),
+                    Next::At(time) => drop(Timer::after(until(time.min(notices))).await),
+                    Next::WhenSomethingEnds => drop(Timer::after(until(notices)).await),
                     Next::Now => {}
                 }
             };
@@ -459,6 +485,7 @@ fn without_outcome(recipient: &mta_smtp::envelope::Recipient) -> RecipientOutcom
         text: "internal error while delivering; see the log of this server".into(),
         reply: None,
         remote: None,
+        reports_passed_on: false,
     };
     RecipientOutcome { recipient: recipient.clone(), outcome }
 }

@@ -1,23 +1,21 @@
 //! From outcomes to the queue's record: the next attempt or the end, what the destination is thought of, and the
 //! notifications that follow. All of it is written in one transaction.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use mta_queue::{
-    AttemptRecord, Claim, ClaimedRecipient, Content, DestinationResult, Message, NewMessage, Origin,
-    OriginKind, QueueError, RecipientResult,
+    AttemptRecord, Claim, ClaimedRecipient, DestinationResult, Message, QueueError, RecipientResult,
 };
-use mta_smtp::envelope::{Body, Envelope, MailParameters, Recipient};
 
 use super::limit::Wave;
+use super::notify::unreported;
 use super::signs::{self, Seen};
 use super::{Options, Scheduler};
 use crate::log::Line;
 use crate::outbound::provider::Consequence;
 use crate::outbound::{AttemptReport, Outcome, Reach, RecipientOutcome, Verdict};
-use crate::report::dsn::{self, Action, Notification, RecipientReport};
+use crate::report::dsn::Action;
 use crate::report::tlsrpt;
 use crate::routing::Route;
 
@@ -25,12 +23,22 @@ use crate::routing::Route;
 const EXPIRE_AT_ONCE: usize = 16;
 
 /// What the queue is told of one recipient, and what its sender is.
-struct State<'a> {
-    claimed: &'a ClaimedRecipient,
-    /// When the message would have arrived if this host had never had an outage: its time is counted from here.
-    arrived: SystemTime,
-    outcome: &'a Outcome,
-    result: mta_queue::RecipientOutcome,
+pub(super) struct State<'a> {
+    pub(super) claimed: &'a ClaimedRecipient,
+    pub(super) outcome: &'a Outcome,
+    pub(super) result: mta_queue::RecipientOutcome,
+    pub(super) news: News,
+}
+
+/// Who hears of a recipient's new state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nobody. Of delays `notices` tells.
+    None,
+    /// The sender, by a notification.
+    Sender(Action),
+    /// The postmaster, by the digest.
+    Postmaster,
 }
 
 /// Which part of the mail a record is about.
@@ -72,14 +80,23 @@ impl Scheduler {
             let now = SystemTime::now();
             let (record, complete) = scheduler.record(&claim, &report, &options, now, &part);
             let settled = scheduler.judge(&claim, &record, &part, complete);
+            let waits = waits_long(&claim.message, &record, &options, now).then_some(claim.message.id);
+            let owes_digest = !record.unreported.is_empty();
             let record = for_queue(&claim.next_hop, record);
             scheduler.queue.record(claim, record, move |result| {
                 let _ = sender.try_send(result);
             });
-            settled
+            (settled, waits, owes_digest)
         })
         .await;
+        let (settled, waits, owes_digest) = settled;
         receiver.recv().await.unwrap_or(Err(QueueError::Closed))?;
+        if let Some(id) = waits {
+            self.look_again_at(id);
+        }
+        if owes_digest {
+            self.expect_digest();
+        }
         Ok(settled)
     }
 
@@ -179,22 +196,18 @@ impl Scheduler {
                     Part::Overdue => mta_queue::RecipientOutcome::Expired,
                     Part::ByHand => mta_queue::RecipientOutcome::Failed,
                 };
-                State { claimed, arrived, outcome, result }
+                let news = self.news(&claim.message, claimed, outcome, result, options, now);
+                State { claimed, outcome, result, news }
             })
             .collect();
-        let mut notifications = Vec::new();
-        let (mut delay_notified, mut complete) = (false, true);
-        for action in [Action::Failed, Action::Delayed] {
+        let (mut notifications, mut complete) = (Vec::new(), true);
+        for action in [Action::Failed, Action::Delivered, Action::Relayed] {
             match self.notification(claim, report, &states, action, options, now) {
-                Ok(None) => {}
-                Ok(Some(notification)) => {
-                    delay_notified |= action == Action::Delayed;
-                    notifications.push(notification);
-                }
+                Ok(notification) => notifications.extend(notification),
                 Err(error) => {
                     let line = Line::new("notification-failed").with("qid", claim.message.id);
                     ::log::error!("{}", line.with("error", error));
-                    // A delay can be told next time; a failure that nobody was told of is lost mail.
+                    // A success need not be told; a failure that nobody was told of is lost mail.
                     if action == Action::Failed {
                         keep_trying(&mut states, options, now, random);
                         complete = false;
@@ -208,95 +221,14 @@ impl Scheduler {
             results: states.iter().map(recipient_result).collect(),
             decision: serde_json::to_string(&report.decision).ok(),
             destination,
-            delay_notified,
             notifications,
+            unreported: unreported(&claim.message, &states),
             tls_sessions: match part {
                 Part::Attempt { .. } => tlsrpt::sessions(&report.decision),
                 Part::Overdue | Part::ByHand => Vec::new(),
             },
         };
         (record, complete)
-    }
-
-    /// The notification of one kind, where a recipient calls for it.
-    ///
-    /// # Errors
-    /// It is called for and cannot be written: the disk is full.
-    fn notification(
-        &self,
-        claim: &Claim<Route>,
-        report: &AttemptReport,
-        states: &[State<'_>],
-        action: Action,
-        options: &Options,
-        now: SystemTime,
-    ) -> Result<Option<NewMessage>, QueueError> {
-        let message = &claim.message;
-        let about: Vec<RecipientReport> = states
-            .iter()
-            .filter(|s| action_of(s, message, options, now) == Some(action))
-            .filter(|s| dsn::wanted(&message.reverse_path, s.claimed.recipient.notify, action))
-            .map(|s| recipient_report(s, report, action, message, options, now))
-            .collect();
-        if about.is_empty() {
-            return Ok(None);
-        }
-        let notification = self.write_notification(message, &about, options, now)?;
-        let line = Line::new("notification").with("qid", message.id).with("action", format!("{action:?}"));
-        ::log::info!("{}", line.with("notification", notification.id));
-        Ok(Some(notification))
-    }
-
-    fn write_notification(
-        &self,
-        message: &Message,
-        about: &[RecipientReport],
-        options: &Options,
-        now: SystemTime,
-    ) -> Result<NewMessage, QueueError> {
-        let id = self.queue.new_id();
-        let to = message.reverse_path.mailbox().cloned();
-        let Some(to) = to else { return Err(QueueError::Invalid("a null reverse-path is not notified")) };
-        let header = self.header(message);
-        let (own_id, queue_id, address) = (id.to_string(), message.id.to_string(), to.to_string());
-        let notification = Notification {
-            hostname: &options.hostname,
-            own_id: &own_id,
-            queue_id: &queue_id,
-            to: &address,
-            arrival: message.received_at,
-            now,
-            envid: message.parameters.envid.as_deref(),
-            header: &header,
-            recipients: about,
-        };
-        let body = if notification.is_eight_bit() { Body::EightBitMime } else { Body::SevenBit };
-        let content = self.content_of(&notification)?;
-        let mut envelope = Envelope::new(mta_smtp::address::ReversePath::Null);
-        envelope.parameters = MailParameters { body, smtputf8: !to.is_ascii(), ..MailParameters::default() };
-        envelope.recipients.push(Recipient::new(to));
-        let origin =
-            Origin { kind: OriginKind::Notification, about: Some(queue_id.clone()), ..Origin::default() };
-        Ok(NewMessage { id, envelope, received_at: now, origin, content })
-    }
-
-    fn content_of(&self, notification: &Notification<'_>) -> Result<Content, QueueError> {
-        let mut text = Vec::new();
-        notification.write(&mut text)?;
-        let mut content = self.queue.content();
-        content.write_all(&text)?;
-        Ok(content.finish()?)
-    }
-
-    /// The message's header section, as far as a notification returns it. Empty where the content cannot be read: the
-    /// notification is worth more than its attachment.
-    fn header(&self, message: &Message) -> Vec<u8> {
-        let mut header = Vec::new();
-        if let Ok(reader) = self.queue.content_reader(message.id) {
-            let bound = dsn::MAX_RETURNED_HEADER_BYTES as u64 + 1;
-            let _ = std::io::Read::read_to_end(&mut std::io::Read::take(reader, bound), &mut header);
-        }
-        header
     }
 }
 
@@ -399,6 +331,17 @@ fn next_state(
     }
 }
 
+/// Whether the message still waits although its sender should have been told that it does: it was in hand when its time
+/// came.
+fn waits_long(message: &Message, record: &AttemptRecord, options: &Options, now: SystemTime) -> bool {
+    message.delay_notified_at.is_none()
+        && options.schedule.is_delay_notice_due(now, message.received_at)
+        && record.results.iter().any(|r| {
+            use mta_queue::RecipientOutcome::{Deferred, PutOff};
+            matches!(r.outcome, Deferred { .. } | PutOff { .. })
+        })
+}
+
 /// Those who would be final without their sender being told stay in the queue: a notification that cannot be written
 /// now can be later.
 fn keep_trying(states: &mut [State<'_>], options: &Options, now: SystemTime, random: u64) {
@@ -407,6 +350,7 @@ fn keep_trying(states: &mut [State<'_>], options: &Options, now: SystemTime, ran
     for state in states {
         if matches!(state.result, Failed | Expired) {
             state.result = Deferred { next_attempt_at: now + options.schedule.wait(1, random) };
+            state.news = News::None;
         }
     }
 }
@@ -471,47 +415,5 @@ fn recipient_result(settled: &State<'_>) -> RecipientResult {
         status: outcome.status,
         reply,
         remote: outcome.remote.as_ref().map(|remote| remote.host.clone()),
-    }
-}
-
-/// The kind of notification that a new state may call for.
-fn action_of(settled: &State<'_>, message: &Message, options: &Options, now: SystemTime) -> Option<Action> {
-    match settled.result {
-        mta_queue::RecipientOutcome::Failed | mta_queue::RecipientOutcome::Expired => Some(Action::Failed),
-        mta_queue::RecipientOutcome::Deferred { .. } => {
-            let is_due = message.delay_notified_at.is_none()
-                && options.schedule.is_delay_notice_due(now, settled.arrived);
-            is_due.then_some(Action::Delayed)
-        }
-        mta_queue::RecipientOutcome::Delivered | mta_queue::RecipientOutcome::PutOff { .. } => None,
-    }
-}
-
-fn recipient_report(
-    settled: &State<'_>,
-    report: &AttemptReport,
-    action: Action,
-    message: &Message,
-    options: &Options,
-    now: SystemTime,
-) -> RecipientReport {
-    let outcome = settled.outcome;
-    let mut story = vec![outcome.text.clone()];
-    story.extend(report.decision.story());
-    let is_expired = settled.result == mta_queue::RecipientOutcome::Expired;
-    if is_expired {
-        story.push("This went on until the end of the time that messages may wait here.".into());
-    }
-    let end = options.schedule.end(settled.arrived, message.reverse_path.is_null());
-    RecipientReport {
-        final_recipient: settled.claimed.recipient.mailbox.to_string(),
-        original_recipient: settled.claimed.recipient.orcpt.clone(),
-        action,
-        status: outcome.status,
-        remote_reply: outcome.reply.as_ref().map(|reply| format!("{} {}", reply.code, reply.lines.join(" "))),
-        remote_mta: outcome.remote.as_ref().map(|remote| remote.host.clone()),
-        last_attempt: Some(now),
-        will_retry_until: (action == Action::Delayed).then_some(end),
-        story,
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::mpsc::channel;
 
-use mta_queue::{NewMessage, Origin, Page, RecipientState, Selector, Shown};
+use mta_queue::{NewMessage, Origin, OriginKind, Page, RecipientState, Selector, Shown};
 use mta_smtp::address::{Host, Mailbox, ReversePath};
 use mta_smtp::envelope::{Envelope, Recipient};
 
@@ -77,6 +77,7 @@ fn report(job: &Job, verdict: Verdict, reach: Reach) -> AttemptReport {
         text: "as the test wants".into(),
         reply: None,
         remote: None,
+        reports_passed_on: false,
     };
     let outcomes = job
         .recipients
@@ -156,7 +157,13 @@ impl Bench {
         content.write_all(b"Subject: hello\r\n\r\ntext\r\n").expect("write");
         let content = content.finish().expect("finish");
         let id = self.queue.new_id();
-        let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content };
+        let message = NewMessage {
+            id,
+            envelope,
+            received_at,
+            origin: Origin { kind: OriginKind::Submission, ..Origin::default() },
+            content,
+        };
         let (done, answer) = channel();
         self.queue.accept(message, move |result| done.send(result).expect("waits"));
         answer.recv().expect("answered").expect("accepted");
