@@ -123,8 +123,8 @@ fn store_message(tx: &Tx<'_>, message: &NewMessage) -> Result<(), QueueError> {
     tx.connection
         .prepare_cached(
             "INSERT INTO message (id, reverse_path, body, smtputf8, require_tls, ret, envid, size, content_file,
-                                  received_at, origin, open)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                  received_at, origin, open, header_eight_bit, tls_required_no)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             id,
@@ -139,6 +139,8 @@ fn store_message(tx: &Tx<'_>, message: &NewMessage) -> Result<(), QueueError> {
             unix_seconds(message.received_at),
             origin,
             i64::try_from(message.envelope.recipients.len()).unwrap_or(i64::MAX),
+            parameters.header.eight_bit,
+            parameters.header.tls_required_no,
         ])
         .map_err(taken)?;
     Ok(())

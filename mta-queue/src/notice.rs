@@ -106,7 +106,11 @@ impl Queue {
                 Ok(one) => found.extend(one),
                 // What cannot be read is set aside by whoever claims it, and must not stop the walk.
                 Err(error) => {
-                    log::warn!("qid={} event=unreadable reason={:?}", QueueId::from_i64(*id), error.to_string());
+                    log::warn!(
+                        "qid={} event=unreadable reason={:?}",
+                        QueueId::from_i64(*id),
+                        error.to_string()
+                    );
                 }
             }
         }

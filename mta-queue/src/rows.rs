@@ -4,7 +4,7 @@
 //! message aside and goes on with the others.
 
 use mta_smtp::address::{Mailbox, ReversePath};
-use mta_smtp::envelope::{Body, MailParameters, Notify, Recipient, Ret};
+use mta_smtp::envelope::{Body, HeaderFacts, MailParameters, Notify, Recipient, Ret};
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 
@@ -16,7 +16,7 @@ use crate::time::from_unix;
 /// Columns of `message` in the order that `message` reads them.
 pub(crate) const MESSAGE_COLUMNS: &str =
     "m.id, m.reverse_path, m.body, m.smtputf8, m.require_tls, m.ret, m.envid,
-    m.size, m.received_at, m.origin, m.delay_notified_at, m.finished_at";
+    m.size, m.received_at, m.origin, m.delay_notified_at, m.finished_at, m.header_eight_bit, m.tls_required_no";
 
 /// Columns of `recipient` and its destination in the order that `recipient` reads them.
 pub(crate) const RECIPIENT_COLUMNS: &str =
@@ -44,6 +44,10 @@ pub(crate) fn message(row: &Row<'_>) -> Result<Message, Damage> {
         require_tls: column(row, 4, "REQUIRETLS")?,
         ret: ret.map(|ret| Ret::parse(&ret).ok_or("RET")).transpose()?,
         envid: column(row, 6, "ENVID")?,
+        header: HeaderFacts {
+            eight_bit: column(row, 12, "header")?,
+            tls_required_no: column(row, 13, "TLS-Required")?,
+        },
     };
     Ok(Message {
         id: QueueId::from_i64(column(row, 0, "id")?),

@@ -223,6 +223,13 @@ const VERSION_6: &str = "
     INSERT INTO digest (one) VALUES (1);
 ";
 
+/// What a message's header section says about how it may travel (`HeaderFacts`). Of older messages it is not known, so
+/// they are taken to need what their sender asked for.
+const VERSION_6: &str = "
+    ALTER TABLE message ADD COLUMN header_eight_bit INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE message ADD COLUMN tls_required_no INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Makes the schema what this program expects, or says why it cannot.
 pub(crate) fn prepare(
     connection: &mut Connection,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::*;
 use mta_queue::*;
 use mta_smtp::address::ReversePath;
-use mta_smtp::envelope::{Body, Envelope, MailParameters, Notify, Recipient, Ret};
+use mta_smtp::envelope::{Body, Envelope, HeaderFacts, MailParameters, Notify, Recipient, Ret};
 
 fn open() -> (tempfile::TempDir, Queue) {
     let directory = tempfile::tempdir().expect("directory");
@@ -38,6 +38,7 @@ fn envelope_and_content_come_back_as_they_were() {
         require_tls: true,
         ret: Some(Ret::Headers),
         envid: Some("id'\";--".to_owned()),
+        header: HeaderFacts { eight_bit: true, tls_required_no: true },
     };
     let envelope = Envelope {
         reverse_path: ReversePath::parse("<\"a b\"@example.org>").expect("path"),

@@ -35,6 +35,13 @@ pub enum Command {
     Rcpt(ForwardPath, Vec<Parameter>),
     /// DATA.
     Data,
+    /// BDAT: so many octets of content follow (RFC 3030).
+    Bdat {
+        /// The octets. A claim, never an allocation.
+        size: u64,
+        /// Whether these are the last.
+        last: bool,
+    },
     /// RSET.
     Rset,
     /// NOOP; its argument is ignored.
@@ -72,6 +79,8 @@ pub enum CommandError {
     Parameter,
     /// A parameter of an extension that was not offered.
     UnknownParameter,
+    /// A BDAT that names no number of octets. What follows it may be content, so nothing more can be read as commands.
+    Chunk,
     /// A SIZE beyond the limit (RFC 1870 6.1).
     TooBig,
     /// A non-ASCII address without SMTPUTF8 (RFC 6531 3.5).
@@ -92,6 +101,7 @@ impl CommandError {
             Self::SourceRoute => (553, (5, 1, 3), "source routes are not supported"),
             Self::Parameter => (501, (5, 5, 4), "syntax error in parameters"),
             Self::UnknownParameter => (555, (5, 5, 4), "parameter not recognized"),
+            Self::Chunk => (501, (5, 5, 4), "syntax is BDAT size [LAST]"),
             Self::TooBig => (552, (5, 3, 4), "message too big"),
             Self::NeedsSmtpUtf8 => (553, (5, 6, 7), "address is not ASCII"),
         };
@@ -121,13 +131,14 @@ impl Command {
             "MAIL" => mail(argument.unwrap_or_default()),
             "RCPT" => rcpt(argument.unwrap_or_default()),
             "DATA" => without_argument(Self::Data, argument),
+            "BDAT" => bdat(argument.unwrap_or_default()),
             "RSET" => without_argument(Self::Rset, argument),
             "QUIT" => without_argument(Self::Quit, argument),
             "STARTTLS" => without_argument(Self::StartTls, argument),
             "NOOP" => Ok(Self::Noop),
             "HELP" => Ok(Self::Help),
             "VRFY" => argument.map(|_| Self::Vrfy).ok_or(CommandError::Argument),
-            "EXPN" | "ETRN" | "TURN" | "ATRN" | "SEND" | "SOML" | "SAML" | "AUTH" | "BDAT" | "BURL" => {
+            "EXPN" | "ETRN" | "TURN" | "ATRN" | "SEND" | "SOML" | "SAML" | "AUTH" | "BURL" => {
                 Err(CommandError::NotImplemented)
             }
             "GET" | "POST" | "PUT" | "HEAD" | "CONNECT" | "OPTIONS" => Err(CommandError::OtherProtocol),
@@ -138,6 +149,11 @@ impl Command {
 
 fn without_argument(command: Command, argument: Option<&str>) -> Result<Command, CommandError> {
     if argument.is_some() { Err(CommandError::Argument) } else { Ok(command) }
+}
+
+fn bdat(argument: &str) -> Result<Command, CommandError> {
+    let (_, (size, last)) = grammar::chunk(argument).map_err(|_| CommandError::Chunk)?;
+    Ok(Command::Bdat { size, last })
 }
 
 fn client_name(argument: Option<&str>) -> Result<String, CommandError> {
@@ -290,6 +306,8 @@ mod tests {
         assert_eq!(parse("mail from:<>"), Ok(Command::Mail(ReversePath::Null, Vec::new())));
         assert_eq!(parse("RCPT TO:<postmaster>"), Ok(Command::Rcpt(ForwardPath::Postmaster, Vec::new())));
         assert_eq!(parse("NOOP whatever <>"), Ok(Command::Noop));
+        assert_eq!(parse("bdat 5 last"), Ok(Command::Bdat { size: 5, last: true }));
+        assert_eq!(parse("BDAT 18446744073709551615"), Ok(Command::Bdat { size: u64::MAX, last: false }));
     }
 
     #[test]
@@ -307,7 +325,14 @@ mod tests {
             ("DATA now", E::Argument),
             ("VRFY", E::Argument),
             ("EXPN staff", E::NotImplemented),
-            ("BDAT 5 LAST", E::NotImplemented),
+            ("BDAT", E::Chunk),
+            ("BDAT LAST", E::Chunk),
+            ("BDAT -1", E::Chunk),
+            ("BDAT +1", E::Chunk),
+            ("BDAT 1 2", E::Chunk),
+            ("BDAT 1LAST", E::Chunk),
+            ("BDAT 0x10 LAST", E::Chunk),
+            ("BDAT 18446744073709551616", E::Chunk),
             ("GET / HTTP/1.1", E::OtherProtocol),
             ("MAIL", E::ReversePath),
             ("MAIL FROM", E::ReversePath),

@@ -105,6 +105,17 @@ pub struct MailParameters {
     pub ret: Option<Ret>,
     /// ENVID, decoded from xtext (RFC 3461 4.4).
     pub envid: Option<String>,
+    /// What the header section says; known once the content has come.
+    pub header: HeaderFacts,
+}
+
+/// What the header section of a message says about how it may travel. Not a parameter, but it stays with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeaderFacts {
+    /// It holds octets outside ASCII: with SMTPUTF8 these are internationalized fields (RFC 6532).
+    pub eight_bit: bool,
+    /// `TLS-Required: No` (RFC 8689 3): the sender would rather have it delivered than protected.
+    pub tls_required_no: bool,
 }
 
 /// The parameters of RCPT.

@@ -3,7 +3,7 @@
 //! What it does: one value says which extensions are on; the EHLO reply, the parameters taken and the length of a
 //! command line all follow from it. What it does not: it does not read a peer's offer (see `client`).
 
-/// What is offered. PIPELINING, 8BITMIME and ENHANCEDSTATUSCODES always are.
+/// What is offered. PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES and CHUNKING (without BINARYMIME) always are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extensions {
     /// STARTTLS (RFC 3207); offered until TLS is active.
@@ -24,8 +24,9 @@ impl Extensions {
         Self { starttls: self.starttls && !tls_active, require_tls: self.require_tls && tls_active, ..*self }
     }
 
-    /// The lines of the EHLO reply that follow the host name.
-    pub fn ehlo_lines(&self) -> Vec<String> {
+    /// The lines of the EHLO reply that follow the host name. LIMITS (RFC 9422) names how many messages a session and how
+    /// many recipients a message may have.
+    pub fn ehlo_lines(&self, messages: usize, recipients: usize) -> Vec<String> {
         let mut lines = vec!["PIPELINING".to_owned(), format!("SIZE {}", self.size_limit)];
         let optional = [
             (self.starttls, "STARTTLS"),
@@ -34,8 +35,10 @@ impl Extensions {
             (self.dsn, "DSN"),
             (self.smtputf8, "SMTPUTF8"),
             (self.require_tls, "REQUIRETLS"),
+            (true, "CHUNKING"),
         ];
         lines.extend(optional.iter().filter(|(on, _)| *on).map(|(_, keyword)| (*keyword).to_owned()));
+        lines.push(format!("LIMITS MAILMAX={messages} RCPTMAX={recipients}"));
         lines
     }
 
@@ -58,12 +61,22 @@ mod tests {
     #[test]
     fn tls_changes_the_offer() {
         let all = Extensions { starttls: true, size_limit: 10, dsn: true, smtputf8: true, require_tls: true };
-        let plain = all.offered(false).ehlo_lines();
+        let plain = all.offered(false).ehlo_lines(9, 100);
         assert_eq!(
             plain,
-            ["PIPELINING", "SIZE 10", "STARTTLS", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
+            [
+                "PIPELINING",
+                "SIZE 10",
+                "STARTTLS",
+                "ENHANCEDSTATUSCODES",
+                "8BITMIME",
+                "DSN",
+                "SMTPUTF8",
+                "CHUNKING",
+                "LIMITS MAILMAX=9 RCPTMAX=100"
+            ]
         );
-        let tls = all.offered(true).ehlo_lines();
+        let tls = all.offered(true).ehlo_lines(9, 100);
         assert!(!tls.contains(&"STARTTLS".to_owned()) && tls.contains(&"REQUIRETLS".to_owned()));
     }
 }

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod address;
+pub mod bdat;
 pub mod client;
 pub mod command;
 pub mod data;

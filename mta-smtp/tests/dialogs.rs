@@ -62,7 +62,10 @@ impl Player {
                     let verdict = self.decide(&question);
                     self.session.handle(self.now, Input::Verdict(verdict));
                 }
-                Output::Content(_) | Output::ContentRefused(_) | Output::Refused(_) => {}
+                Output::Content(_)
+                | Output::ContentRefused(_)
+                | Output::ContentDropped
+                | Output::Refused(_) => {}
                 Output::StartTls => return self.wants_tls = true,
                 Output::Close => return self.closed = true,
                 Output::Wait { .. } => return,

@@ -252,11 +252,21 @@ impl Postfix {
     ///
     /// It was not taken.
     pub fn sendmail(&self, from: &str, to: &str, content: &[u8]) -> io::Result<()> {
+        self.sendmail_with(&[], from, to, content)
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    ///
+    /// It was not taken.
+    pub fn sendmail_with(&self, more: &[&str], from: &str, to: &str, content: &[u8]) -> io::Result<()> {
         use std::io::Write as _;
         let path = find("sendmail").ok_or_else(|| io::Error::other("sendmail is not installed"))?;
         let mut child = Command::new(path)
             .arg("-C")
             .arg(&self.folder)
+            .args(more)
             .args(["-i", "-f", from, "--", to])
             .stdin(Stdio::piped())
             .spawn()?;

@@ -130,6 +130,7 @@ impl Config {
             allow_private: out.allow_private,
             own_addresses: self.smtp.listen.iter().map(std::net::SocketAddr::ip).collect(),
             own_ports: self.smtp.listen.iter().map(std::net::SocketAddr::port).collect(),
+            honour_tls_required_no: out.honour_tls_required_no,
             max_addresses_per_host: size(out.max_addresses_per_host),
             max_hosts: size(out.max_hosts),
             max_transactions: size(out.max_transactions),

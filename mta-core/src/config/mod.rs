@@ -195,6 +195,8 @@ pub struct Outbound {
     pub source_ipv6: Option<Ipv6Addr>,
     /// The port of MX hosts. The TLSA owner name follows it.
     pub port: u16,
+    /// Whether `TLS-Required: No` in a message counts.
+    pub honour_tls_required_no: bool,
     /// Whether MX hosts may have loopback addresses.
     pub allow_loopback: bool,
     /// Whether MX hosts may have private addresses.

@@ -14,7 +14,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use futures_rustls::TlsAcceptor;
 use mta_queue::Queue;
 use mta_smtp::address::ReversePath;
-use mta_smtp::envelope::Envelope;
+use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
 
@@ -117,6 +117,7 @@ impl Driver {
                         self.receiving = Some(Box::pin(receiving.write(bytes)).await);
                     }
                 }
+                Output::ContentDropped => self.receiving = None,
                 Output::ContentRefused(reply) => {
                     let refused = self.receiving.take();
                     self.log_message("rejected", refused.as_ref(), None, &reply);
@@ -239,7 +240,7 @@ impl Driver {
                 self.receiving = Some(receiving);
                 Verdict::Accept
             }
-            Question::ContentEnd { size_octets } => Box::pin(self.commit(size_octets)).await,
+            Question::ContentEnd { size_octets, header } => Box::pin(self.commit(size_octets, header)).await,
         })
     }
 
@@ -288,12 +289,12 @@ impl Driver {
     }
 
     /// Takes responsibility for the message, or says why not. Never raced: what is committed is answered.
-    async fn commit(&mut self, size_octets: u64) -> Verdict {
+    async fn commit(&mut self, size_octets: u64, header: HeaderFacts) -> Verdict {
         let Some(receiving) = self.receiving.take() else {
             return Verdict::Reply(Reply::with_status(451, (4, 3, 0), "no message"));
         };
         let line = self.message_line("accepted", &receiving).with("size", size_octets);
-        let received = receiving.commit().await;
+        let received = receiving.commit(header).await;
         self.reverse_path = None;
         match &received.result {
             Ok(()) => ::log::info!("{}", line.with("status", "queued")),

@@ -87,7 +87,9 @@ impl Settings {
             starttls: tls.is_some(),
             size_limit: options.message_size_limit,
             dsn: true,
-            ..Extensions::default()
+            smtputf8: true,
+            // Offered inside TLS only.
+            require_tls: tls.is_some(),
         };
         let session = SessionOptions {
             hostname: options.hostname.clone(),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mta_queue::{ContentWriter, NewMessage, Origin, OriginKind, Queue, QueueError, QueueId};
 use mta_smtp::address::Domain;
-use mta_smtp::envelope::Envelope;
+use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::server::Session;
 
@@ -72,7 +72,7 @@ impl Receiving {
             client_name,
             client: source.client,
             hostname,
-            protocol: session.protocol(),
+            protocol: protocol(session.protocol(), envelope.parameters.smtputf8),
             tls: session.tls(),
             id: &id.to_string(),
             recipient,
@@ -113,8 +113,9 @@ impl Receiving {
     }
 
     /// Hands the whole message to the queue and waits for its commit.
-    pub(super) async fn commit(self) -> Received {
+    pub(super) async fn commit(mut self, header: HeaderFacts) -> Received {
         let id = self.id;
+        self.envelope.parameters.header = header;
         let result = self.accept().await;
         let reply = match &result {
             Ok(()) => Reply::with_status(250, (2, 0, 0), format!("queued as {id}")),
@@ -143,6 +144,15 @@ impl Receiving {
             let _ = done.try_send(result);
         });
         committed.recv().await.unwrap_or(Err(QueueError::Closed))
+    }
+}
+
+/// The protocol's name for the trace line, which says so where a message came with SMTPUTF8 (RFC 6531 4.3).
+fn protocol(plain: &'static str, smtputf8: bool) -> &'static str {
+    match (plain, smtputf8) {
+        ("ESMTPS", true) => "UTF8SMTPS",
+        (_, true) => "UTF8SMTP",
+        (plain, false) => plain,
     }
 }
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mta_dane::failure::ResultType;
-use mta_smtp::address::Host;
+use mta_dane::reference::{a_labels, text};
+use mta_smtp::address::{Domain, Host, Mailbox, ReversePath};
 use mta_smtp::client::{
     Capabilities, Cause, Decided, Failure, Session, Settings, StartTlsResult, Step, TlsUse, Transaction,
     TransactionReport,
 };
+use mta_smtp::envelope::Recipient;
 use mta_smtp::reply::ReplyClass;
 use mta_smtp::sasl::Credentials;
 use smol::net::TcpStream;
@@ -62,7 +64,7 @@ impl Run<'_> {
             // Where TLS was only an offer of ours, the connection without it decides.
             if target.requirement.is_tls_mandatory() {
                 self.log_refusal(&target.remote, &reason);
-                self.settle_open(&Outcome::deferred(Reach::Host, (7, 5), reason.clone()).at(&target.remote));
+                self.settle_open(&self.without_tls(&reason).at(&target.remote));
             }
             self.try_record().result = reason;
         }
@@ -276,11 +278,17 @@ impl Run<'_> {
     }
 
     fn transaction(&self, recipients: &[usize]) -> Transaction {
-        let recipients = recipients.iter().filter_map(|index| self.job.recipients.get(*index).cloned());
+        let recipients = recipients.iter().filter_map(|index| self.job.recipients.get(*index));
+        let reverse_path = match &self.job.reverse_path {
+            ReversePath::Mailbox(mailbox) => ReversePath::Mailbox(on_the_wire(mailbox)),
+            ReversePath::Null => ReversePath::Null,
+        };
         Transaction {
-            reverse_path: self.job.reverse_path.clone(),
+            reverse_path,
             parameters: self.job.parameters.clone(),
-            recipients: recipients.collect(),
+            recipients: recipients
+                .map(|one| Recipient { mailbox: on_the_wire(&one.mailbox), ..one.clone() })
+                .collect(),
             size_bytes: self.job.size_bytes,
         }
     }
@@ -326,7 +334,10 @@ impl Run<'_> {
             }
         }
         let trusted = encrypted || !target.requirement.is_tls_mandatory();
-        let outcome = outcome::of_failure(failure, trusted).at(&target.remote);
+        let mut outcome = outcome::of_failure(failure, trusted).at(&target.remote);
+        if failure.step == Step::StartTls && no_starttls && self.job.parameters.require_tls {
+            outcome = self.without_tls(&outcome.text).at(&target.remote);
+        }
         if !trusted && failure.step == Step::StartTls {
             self.log_refusal(&target.remote, &outcome.text);
         }
@@ -335,6 +346,16 @@ impl Run<'_> {
         // A password that was refused once is not offered again and again.
         let refused_login = failure.step == Step::Auth;
         Ended::Flow(if refused_login { Flow::Stop } else { Flow::NextAddress })
+    }
+
+    /// A host with which mandatory TLS is not to be had. DANE delays the mail (RFC 7672 2.2); with REQUIRETLS it is returned
+    /// where no other host does better (RFC 8689 4.2.1).
+    fn without_tls(&self, reason: &str) -> Outcome {
+        if self.job.parameters.require_tls {
+            Outcome::failed(Reach::Host, (7, 10), format!("{reason} (the message demands REQUIRETLS)"))
+        } else {
+            Outcome::deferred(Reach::Host, (7, 5), reason)
+        }
     }
 
     /// Does the handshake and writes down what was seen.
@@ -414,6 +435,18 @@ fn is_content(decided: &Decided) -> bool {
         Decided::Refused { reply, .. } => reply.class() == ReplyClass::PermanentNegative,
         Decided::Broken(_) => false,
     }
+}
+
+/// An address whose domain alone is internationalized has the same meaning with A-labels (RFC 5890 2.3.2.1), which every
+/// server understands.
+fn on_the_wire(mailbox: &Mailbox) -> Mailbox {
+    let ascii = || {
+        let domain =
+            mailbox.domain().filter(|domain| !domain.is_ascii() && mailbox.local_part().is_ascii())?;
+        let domain = Domain::parse(&text(&a_labels(domain.as_str()).ok()?)).ok()?;
+        Mailbox::new(mailbox.local_part(), domain).ok()
+    };
+    ascii().unwrap_or_else(|| mailbox.clone())
 }
 
 /// The last gate before the envelope leaves.

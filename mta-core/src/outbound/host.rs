@@ -23,7 +23,7 @@ use super::tls_policy::{self, Facts, Refusal, Requirement, require};
 use super::{discover, record, triage};
 use crate::log::Line;
 use crate::routing::RelayTls;
-use crate::tls::client::HandshakeError;
+use crate::tls::client::{Demand, HandshakeError};
 
 /// One try: where to, and under what requirement.
 pub(super) struct Target<'t> {
@@ -146,6 +146,8 @@ impl Run<'_> {
             rule: self.rule.map(|rule| rule.tls),
             sts: policy.as_deref(),
             require_tls: self.job.parameters.require_tls,
+            tls_required_no: self.job.parameters.header.tls_required_no
+                && self.context.options.honour_tls_required_no,
         });
         let record = self.host_record();
         match result {
@@ -181,8 +183,9 @@ impl Run<'_> {
                 let status = status.map_or((4, 0), |status| (status.subject, status.detail));
                 self.settle_open(&Outcome::deferred(Reach::Host, status, reason).at(remote));
             }
-            Refusal::RequireTls => {
-                self.settle_open(&Outcome::failed(Reach::Host, (7, 30), reason).at(remote))
+            // RFC 8689 4.2.1: returned where no other host does better.
+            Refusal::RequireTls(_) => {
+                self.settle_open(&Outcome::failed(Reach::Host, (7, 10), reason).at(remote));
             }
             Refusal::Sts { .. } => {
                 self.settle_open(&Outcome::deferred(Reach::Host, (7, 5), reason).at(remote))
@@ -375,14 +378,20 @@ impl Run<'_> {
     /// and the handshake failed (RFC 7672 2.2, the case of no secure TLSA).
     async fn address(&mut self, target: Target<'_>) -> Ended {
         let ended = self.connection(&target, target.tls).await;
-        if let Ended::NoTls(error) = &ended
-            && matches!(target.requirement, Requirement::Opportunistic(_))
-        {
-            let reason = format!("{error}; tried again without TLS");
-            self.try_record().result = reason;
+        let Requirement::Opportunistic(demand) = target.requirement else { return ended };
+        let (Ended::NoTls(error) | Ended::Mismatch(error)) = &ended else { return ended };
+        if !demand.authenticates() {
+            self.try_record().result = format!("{error}; tried again without TLS");
             return self.connection(&target, TlsUse::Never).await;
         }
-        ended
+        // TLS-Required: No (RFC 8689 4.2.2): the policy was tried; now TLS with whatever certificate, and only then none.
+        self.try_record().result = format!("{error}; tried again with any certificate (TLS-Required: No)");
+        let lowered = Requirement::Opportunistic(Demand::Any { sni: target.remote.host.clone() });
+        let target = Target { requirement: &lowered, ..target };
+        let ended = self.connection(&target, target.tls).await;
+        let Ended::NoTls(error) = &ended else { return ended };
+        self.try_record().result = format!("{error}; tried again without TLS");
+        self.connection(&target, TlsUse::Never).await
     }
 
     /// The record of the host in hand.

@@ -59,6 +59,8 @@ pub struct Options {
     pub retry_blocked: Duration,
     /// How long mail for a destination that has just lost the DANE it had for weeks waits, once; zero: not at all.
     pub dane_loss_delay: Duration,
+    /// Whether a message that says `TLS-Required: No` (RFC 8689) is delivered past a failure of what DNS demands.
+    pub honour_tls_required_no: bool,
     /// Per-destination rules, looked up by recipient domain: the nearest that fits counts.
     pub destinations: Vec<super::tls_policy::DestinationRule>,
     /// MTA-STS.
@@ -92,6 +94,7 @@ impl Default for Options {
             eight_bit: mta_smtp::client::EightBit::Send,
             retry_blocked: Duration::ZERO,
             dane_loss_delay: Duration::ZERO,
+            honour_tls_required_no: true,
             destinations: Vec::new(),
             sts: crate::sts::Options::default(),
         }

@@ -242,7 +242,10 @@ fn not_sent(why: NotSent) -> Outcome {
     let text = why.to_string();
     match why {
         NotSent::TooLarge { .. } => Outcome::failed(Reach::Message, (3, 4), text),
-        NotSent::NeedsSmtpUtf8 => Outcome::failed(Reach::Message, (6, 7), text),
+        // RFC 6531 3.5 and RFC 5248's registry: 6.7 for addresses, 6.9 for what cannot be made ASCII.
+        NotSent::NeedsSmtpUtf8 { addresses } => {
+            Outcome::failed(Reach::Host, (6, if addresses { 7 } else { 9 }), text)
+        }
         NotSent::NeedsRequireTls => Outcome::failed(Reach::Host, (7, 30), text),
         NotSent::NeedsEightBitMime => Outcome::failed(Reach::Message, (6, 3), text),
         NotSent::Binary => Outcome::failed(Reach::Message, (6, 1), text),

@@ -429,7 +429,7 @@ fn local_rules_require_tls_or_switch_dane_off() {
 fn require_tls_goes_nowhere_without_a_proof_rfc8689_4_2_1() {
     let mut lab = Lab::unsigned(Behaviour::default());
     lab.job.parameters.require_tls = true;
-    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.7.30".to_owned())]);
+    assert_eq!(lab::seen(&lab.run()), [(Verdict::Failed, "5.7.10".to_owned())]);
     assert_eq!(lab.server.connections(), 0);
     let mut lab = Lab::dane(Behaviour::default());
     lab.job.parameters.require_tls = true;

@@ -122,6 +122,8 @@ pub struct Facts<'a> {
     pub sts: Option<&'a Policy>,
     /// Whether the message came with REQUIRETLS (RFC 8689).
     pub require_tls: bool,
+    /// Whether the message says `TLS-Required: No` (RFC 8689 3), and the operator lets that count.
+    pub tls_required_no: bool,
 }
 
 /// What is required of a connection.
@@ -179,8 +181,8 @@ impl Requirement {
 pub enum Refusal {
     /// DNS says that it cannot or must not be used now.
     Dns(HostFault),
-    /// The message demands REQUIRETLS, and nothing proves who this host is (RFC 8689 4.2.1).
-    RequireTls,
+    /// The message demands REQUIRETLS, and this host cannot satisfy it (RFC 8689 4.2.1).
+    RequireTls(RequireTlsFault),
     /// The domain's MTA-STS policy does not allow this host (RFC 8461 4.1, 5).
     Sts {
         /// The host.
@@ -190,12 +192,30 @@ pub enum Refusal {
     },
 }
 
+/// Why a host cannot satisfy REQUIRETLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequireTlsFault {
+    /// Nothing proves that it is a host of the domain: the MX records are not secure, and no MTA-STS policy lists it.
+    UnprovenHost,
+    /// There are TLSA records, and none by which it could be authenticated.
+    NoUsableTlsa,
+    /// Plaintext is configured for it.
+    Plaintext,
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns(fault) => fault.fmt(f),
-            Self::RequireTls => f.write_str(
-                "the message demands REQUIRETLS, and nothing in DNS proves the identity of this host",
+            Self::RequireTls(fault) => write!(
+                f,
+                "the message demands REQUIRETLS, and {}",
+                match fault {
+                    RequireTlsFault::UnprovenHost => "nothing proves that this is a mail host of the domain",
+                    RequireTlsFault::NoUsableTlsa =>
+                        "no TLSA record of this host is usable to authenticate it",
+                    RequireTlsFault::Plaintext => "this relay host is configured without TLS",
+                }
             ),
             Self::Sts { host, domain } => write!(
                 f,
@@ -212,7 +232,22 @@ impl fmt::Display for Refusal {
 ///
 /// Why the host is not to be used at this attempt.
 pub fn require(facts: Facts<'_>) -> Result<(Requirement, String), Refusal> {
-    let (requirement, why) = match facts.dane {
+    match by_policy(facts) {
+        Ok((requirement, why)) if facts.require_tls => {
+            require_tls(requirement, why, facts).map_err(Refusal::RequireTls)
+        }
+        Ok((requirement, why)) if is_relaxed(facts) => Ok(relaxed(requirement, why)),
+        Err(refusal) if is_relaxed(facts) && leaves_addresses(&refusal) => {
+            let demand = Demand::Any { sni: facts.host.to_owned() };
+            Ok((Requirement::Opportunistic(demand), format!("{RELAXED}; {refusal}")))
+        }
+        decided => decided,
+    }
+}
+
+/// What DANE, MTA-STS and the local settings require, whatever the message says of itself.
+fn by_policy(facts: Facts<'_>) -> Result<(Requirement, String), Refusal> {
+    Ok(match facts.dane {
         HostPolicy::Unavailable(fault) => return Err(Refusal::Dns(fault.clone())),
         HostPolicy::Authenticate(demand) => {
             let why = if demand.host_only {
@@ -239,11 +274,7 @@ pub fn require(facts: Facts<'_>) -> Result<(Requirement, String), Refusal> {
             let (requirement, why) = without_dane(facts, facts.host)?;
             (requirement, if why.is_empty() { no_dane.to_string() } else { format!("{why}; {no_dane}") })
         }
-    };
-    if facts.require_tls && !satisfies_require_tls(&requirement, facts) {
-        return Err(Refusal::RequireTls);
-    }
-    Ok((requirement, why))
+    })
 }
 
 /// What is required where no usable TLSA record decides.
@@ -325,11 +356,64 @@ fn local(facts: Facts<'_>, sni: &str) -> (Requirement, String) {
     }
 }
 
-/// RFC 8689 4.2.1: the host must be named by a secure MX or by the domain's MTA-STS policy, and prove its identity. A relay
-/// host is named by us.
-fn satisfies_require_tls(requirement: &Requirement, facts: Facts<'_>) -> bool {
-    let named = facts.mx_status == Status::Secure || sts_demand(facts) == StsDemand::Verified;
-    matches!(requirement, Requirement::Authenticated(_)) && named
+/// RFC 8689 4.2.1: the host must be one of the domain for sure, and prove who it is: by TLSA records, else by a certificate
+/// that the system's roots vouch for. That it offers REQUIRETLS is seen inside TLS (`mta_smtp::client`).
+fn require_tls(
+    requirement: Requirement,
+    why: String,
+    facts: Facts<'_>,
+) -> Result<(Requirement, String), RequireTlsFault> {
+    if !is_host_proven(facts) {
+        return Err(RequireTlsFault::UnprovenHost);
+    }
+    match (requirement, facts.dane) {
+        (proof @ Requirement::Authenticated(_), _) => Ok((proof, why)),
+        (Requirement::Plaintext, _) => Err(RequireTlsFault::Plaintext),
+        (_, HostPolicy::NotApplicable(_)) => {
+            let demand = Demand::WebPki { name: facts.host.to_owned() };
+            Ok((Requirement::Authenticated(demand), "the message demands REQUIRETLS".to_owned()))
+        }
+        _ => Err(RequireTlsFault::NoUsableTlsa),
+    }
+}
+
+/// Whether the host is one of the domain's for sure: named by a secure MX or by the domain's MTA-STS policy. A relay host is
+/// named by us.
+fn is_host_proven(facts: Facts<'_>) -> bool {
+    facts.mx_status == Status::Secure || sts_demand(facts) == StsDemand::Verified
+}
+
+/// Why less is required than DANE or MTA-STS demand.
+const RELAXED: &str = "the message says TLS-Required: No";
+
+/// Whether what DANE and MTA-STS demand counts for nothing with this message (RFC 8689 4.2.2). REQUIRETLS overrides the header, and
+/// what this server's operator demands is not the recipient's policy: it stands.
+fn is_relaxed(facts: Facts<'_>) -> bool {
+    facts.tls_required_no
+        && !facts.require_tls
+        && facts.relay.is_none()
+        && matches!(facts.rule, None | Some(TlsRule::DaneOff | TlsRule::StsOff | TlsRule::DaneAndStsOff))
+}
+
+/// Whether the host can be connected to in spite of a refusal: its addresses are known.
+fn leaves_addresses(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Dns(fault) => {
+            matches!(fault, HostFault::Tlsa(_) | HostFault::TlsaTooLarge { .. } | HostFault::Alias(_))
+        }
+        Refusal::Sts { .. } => true,
+        Refusal::RequireTls(_) => false,
+    }
+}
+
+/// The same demand on the certificate, tried first, and no failure for want of it.
+fn relaxed(requirement: Requirement, why: String) -> (Requirement, String) {
+    match requirement {
+        Requirement::Authenticated(demand) | Requirement::Encrypted(demand) => {
+            (Requirement::Opportunistic(demand), format!("{RELAXED}; {why}"))
+        }
+        other => (other, why),
+    }
 }
 
 #[cfg(test)]
@@ -390,6 +474,7 @@ mod tests {
             rule,
             sts: None,
             require_tls: false,
+            tls_required_no: false,
         };
         require(facts).map_or("refused", |(requirement, _)| requirement.word())
     }
@@ -428,26 +513,9 @@ mod tests {
         }
     }
 
+    /// Row L4: a policy that nobody can forge names a host as well as a secure MX does.
     #[test]
-    fn require_tls_needs_a_secure_mx_and_a_proof_rfc8689_4_2_1() {
-        for (dane, mx_status, allowed) in [
-            (authenticate(false), Status::Secure, true),
-            (authenticate(true), Status::Insecure, false),
-            (unusable(), Status::Secure, false),
-            (none(), Status::Secure, false),
-        ] {
-            let facts = Facts {
-                host: "mx.example",
-                dane: &dane,
-                mx_status,
-                next_hop: "example",
-                relay: None,
-                rule: None,
-                sts: None,
-                require_tls: true,
-            };
-            assert_eq!(require(facts).is_ok(), allowed, "{dane:?}");
-        }
+    fn l4_require_tls_with_mta_sts() {
         let listed = policy("enforce", "mx.example");
         for (dane, sts, allowed) in [
             (none(), &listed, true),
@@ -477,6 +545,7 @@ mod tests {
             rule: None,
             sts,
             require_tls: false,
+            tls_required_no: false,
         }
     }
 
@@ -572,6 +641,114 @@ mod tests {
         let (dane, unlisted) = (none(), policy("enforce", "other.example"));
         let refusal = require(facts(&dane, Some(&unlisted))).unwrap_err().to_string();
         assert!(refusal.contains("MTA-STS policy of example") && refusal.contains("mx.example"), "{refusal}");
+    }
+
+    fn asked<'a>(dane: &'a HostPolicy, mx_status: Status, rule: Option<TlsRule>) -> Facts<'a> {
+        Facts { mx_status, rule, ..facts(dane, None) }
+    }
+
+    const RULES: [Option<TlsRule>; 5] = [
+        None,
+        Some(TlsRule::DaneOff),
+        Some(TlsRule::Encrypt),
+        Some(TlsRule::Verify),
+        Some(TlsRule::DaneMandatory),
+    ];
+
+    /// Row L4 (RFC 8689 4.2.1): a proven host that is authenticated, by TLSA or by the system's roots, or none at all;
+    /// whatever else is configured, and whatever the header says.
+    #[test]
+    fn l4_require_tls_needs_a_proven_host_and_a_proof() {
+        use RequireTlsFault::{NoUsableTlsa, UnprovenHost};
+        for (dane, mx_status, expected) in [
+            (authenticate(false), Status::Secure, Ok("dane")),
+            (none(), Status::Secure, Ok("verify")),
+            (unusable(), Status::Secure, Err(NoUsableTlsa)),
+            (authenticate(true), Status::Insecure, Err(UnprovenHost)),
+            (none(), Status::Insecure, Err(UnprovenHost)),
+            (unusable(), Status::Insecure, Err(UnprovenHost)),
+        ] {
+            for rule in RULES {
+                for tls_required_no in [false, true] {
+                    let facts = Facts { require_tls: true, tls_required_no, ..asked(&dane, mx_status, rule) };
+                    let found = require(facts).map(|(requirement, _)| {
+                        assert!(
+                            requirement.is_tls_mandatory()
+                                && requirement.demand().is_some_and(Demand::authenticates)
+                        );
+                        requirement.word()
+                    });
+                    // A local rule that verifies by the system's roots is a proof, TLSA or not.
+                    let verified = rule == Some(TlsRule::Verify) && mx_status == Status::Secure;
+                    match found {
+                        Ok(word) if verified && expected == Err(NoUsableTlsa) => assert_eq!(word, "verify"),
+                        found => {
+                            assert_eq!(found, expected.map_err(Refusal::RequireTls), "{dane:?} {rule:?}")
+                        }
+                    }
+                }
+            }
+        }
+        assert!(matches!(
+            require(Facts { require_tls: true, ..asked(&error(), Status::Secure, None) }),
+            Err(Refusal::Dns(_))
+        ));
+    }
+
+    #[test]
+    fn l4_require_tls_holds_for_relay_hosts() {
+        use RelayTls::{Implicit, Never, Opportunistic, StartTls};
+        let expected = [Ok("verify"), Ok("verify"), Ok("verify"), Err(RequireTlsFault::Plaintext)];
+        for (tls, expected) in [Implicit, StartTls, Opportunistic, Never].into_iter().zip(expected) {
+            let relay = relay(tls, false);
+            let dane = none();
+            let facts =
+                Facts { require_tls: true, relay: Some(&relay), ..asked(&dane, Status::Secure, None) };
+            let found = require(facts).map(|(requirement, _)| requirement.word());
+            assert_eq!(found, expected.map_err(Refusal::RequireTls), "{tls:?}");
+        }
+    }
+
+    /// Rows L5 and L6 (RFC 8689 4.2.2): the policy is tried and not failed on, for this message; local rules stand.
+    #[test]
+    fn l5_l6_tls_required_no_relaxes_what_dns_demands_and_nothing_else() {
+        for (dane, expected) in [
+            (authenticate(false), ["opportunistic", "opportunistic", "dane", "dane", "dane"]),
+            (unusable(), ["opportunistic", "opportunistic", "encrypt", "verify", "encrypt"]),
+            (none(), ["opportunistic", "opportunistic", "encrypt", "verify", "encrypt"]),
+            (error(), ["opportunistic", "opportunistic", "refused", "refused", "refused"]),
+        ] {
+            let words = RULES.map(|rule| {
+                let facts = Facts { tls_required_no: true, ..asked(&dane, Status::Secure, rule) };
+                require(facts).map_or("refused", |(requirement, _)| requirement.word())
+            });
+            assert_eq!(words, expected, "{dane:?}");
+        }
+        // The TLSA records are still what is tried first.
+        let dane = authenticate(false);
+        let tried = require(Facts { tls_required_no: true, ..asked(&dane, Status::Secure, None) });
+        assert!(
+            matches!(tried, Ok((Requirement::Opportunistic(Demand::Dane(_)), why)) if why.contains("TLS-Required"))
+        );
+        // A policy of MTA-STS is passed by in the same way.
+        for mx in ["mx.example", "mx.elsewhere.example"] {
+            let (dane, policy) = (none(), policy("enforce", mx));
+            let found = require(Facts { tls_required_no: true, ..facts(&dane, Some(&policy)) });
+            assert!(
+                matches!(found, Ok((Requirement::Opportunistic(_), why)) if why.contains("TLS-Required")),
+                "{mx}"
+            );
+        }
+        // Without a login nothing is known of a relay host but what is configured; that stands, too.
+        let relay = relay(RelayTls::StartTls, true);
+        let with_relay =
+            Facts { tls_required_no: true, relay: Some(&relay), ..asked(&dane, Status::Secure, None) };
+        assert_eq!(require(with_relay).map(|(requirement, _)| requirement.word()), Ok("dane"));
+        // What leaves no address to connect to is no matter of TLS.
+        let fault =
+            HostPolicy::Unavailable(HostFault::NoAddress { host: name("mx.example."), nxdomain: false });
+        let facts = Facts { tls_required_no: true, ..asked(&fault, Status::Secure, None) };
+        assert!(matches!(require(facts), Err(Refusal::Dns(_))));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn check(
         return Err(NotSent::TooLarge { limit_bytes });
     }
     if transaction.needs_smtputf8() && !offer.smtputf8 {
-        return Err(NotSent::NeedsSmtpUtf8);
+        return Err(NotSent::NeedsSmtpUtf8 { addresses: transaction.has_wide_addresses() });
     }
     if parameters.require_tls && !(offer.require_tls && tls) {
         return Err(NotSent::NeedsRequireTls);
@@ -51,7 +51,7 @@ pub(super) fn mail(transaction: &Transaction, offer: &Capabilities) -> Result<St
     if offer.eight_bit_mime && parameters.body == Body::EightBitMime {
         line.push_str(" BODY=8BITMIME");
     }
-    if offer.smtputf8 && transaction.needs_smtputf8() {
+    if offer.smtputf8 && (parameters.smtputf8 || transaction.needs_smtputf8()) {
         line.push_str(" SMTPUTF8");
     }
     if parameters.require_tls {

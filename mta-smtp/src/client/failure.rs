@@ -94,7 +94,10 @@ pub enum NotSent {
         limit_bytes: u64,
     },
     /// The message needs SMTPUTF8, which the server does not offer (RFC 6531 3.5).
-    NeedsSmtpUtf8,
+    NeedsSmtpUtf8 {
+        /// Its addresses need it; else its header fields do.
+        addresses: bool,
+    },
     /// The message needs REQUIRETLS, which the server does not offer (RFC 8689 4.2.1).
     NeedsRequireTls,
     /// The message is 8-bit, the server does not offer 8BITMIME, and we were told not to send it all the same.
@@ -111,7 +114,10 @@ impl fmt::Display for NotSent {
             Self::TooLarge { limit_bytes } => {
                 write!(f, "the message exceeds the server's limit of {limit_bytes} octets")
             }
-            Self::NeedsSmtpUtf8 => f.write_str("the message needs SMTPUTF8, which the server does not offer"),
+            Self::NeedsSmtpUtf8 { addresses } => {
+                let what = if *addresses { "addresses" } else { "header fields" };
+                write!(f, "the message has internationalized {what}, and the server does not offer SMTPUTF8")
+            }
             Self::NeedsRequireTls => {
                 f.write_str("the message needs REQUIRETLS, which the server does not offer")
             }

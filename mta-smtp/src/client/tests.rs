@@ -234,7 +234,13 @@ fn what_cannot_go_to_this_server_is_not_begun() {
     };
     let cases: [(Change, NotSent); 6] = [
         (|t| t.size_bytes = 100_001, NotSent::TooLarge { limit_bytes: 100_000 }),
-        (|t| t.parameters.smtputf8 = true, NotSent::NeedsSmtpUtf8),
+        (
+            |t| {
+                t.parameters.smtputf8 = true;
+                t.parameters.header.eight_bit = true;
+            },
+            NotSent::NeedsSmtpUtf8 { addresses: false },
+        ),
         (|t| t.parameters.require_tls = true, NotSent::NeedsRequireTls),
         (|t| t.parameters.body = Body::BinaryMime, NotSent::Binary),
         (|t| t.recipients.clear(), NotSent::Unrepresentable),

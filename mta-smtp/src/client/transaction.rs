@@ -32,10 +32,15 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Whether the message can only go to a server that offers SMTPUTF8 (RFC 6531 3.5).
+    /// Whether the message can only go to a server that offers SMTPUTF8 (RFC 6531 3.5): the client of before may have asked
+    /// for the extension without any need of it.
     pub fn needs_smtputf8(&self) -> bool {
-        self.parameters.smtputf8
-            || self.reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii())
+        self.has_wide_addresses() || (self.parameters.smtputf8 && self.parameters.header.eight_bit)
+    }
+
+    /// Whether an address of the envelope has characters outside ASCII.
+    pub fn has_wide_addresses(&self) -> bool {
+        self.reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii())
             || self.recipients.iter().any(|recipient| !recipient.mailbox.is_ascii())
     }
 }

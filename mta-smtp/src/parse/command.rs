@@ -2,8 +2,8 @@
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag_no_case, take_while_m_n};
-use nom::character::complete::{alpha1, char};
-use nom::combinator::{all_consuming, map, opt, rest};
+use nom::character::complete::{alpha1, char, digit1};
+use nom::combinator::{all_consuming, map, map_opt, opt, rest};
 use nom::multi::many0;
 use nom::sequence::{pair, preceded, terminated};
 use nom::{IResult, Parser};
@@ -41,4 +41,11 @@ pub(crate) fn begins_with_path(keyword: &'static str, input: &str) -> bool {
     let end = alt((map(char(' '), |_| ()), map(nom::combinator::eof, |_| ())));
     let parsed: IResult<&str, Path> = preceded(tag_no_case(keyword), terminated(path, end)).parse(input);
     parsed.is_ok()
+}
+
+/// `chunk-size [SP "LAST"]`, the argument of BDAT (RFC 3030 2). Sizes beyond 64 bits are none.
+pub(crate) fn chunk(input: &str) -> IResult<&str, (u64, bool)> {
+    let size = map_opt(digit1, |digits: &str| digits.parse().ok());
+    let last = map(opt(preceded(char(' '), tag_no_case("LAST"))), |last| last.is_some());
+    all_consuming(pair(size, last)).parse(input)
 }

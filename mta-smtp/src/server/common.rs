@@ -32,6 +32,8 @@ pub(crate) struct Common {
     pub(crate) transactions: usize,
     /// The server stops.
     pub(crate) stopping: bool,
+    /// The client gave up content that the driver already has a part of.
+    pub(crate) dropped: bool,
 }
 
 /// Who the client says it is.
@@ -56,6 +58,7 @@ impl Common {
             idle_commands: 0,
             transactions: 0,
             stopping: false,
+            dropped: false,
         }
     }
 
@@ -81,10 +84,12 @@ impl Common {
     }
 
     /// Why the session has to end before the next command is read, if it has to.
-    pub(crate) fn must_end(&self) -> Option<Reply> {
+    ///
+    /// A wish to stop waits while a message is `half_taken`: none is cut short by it.
+    pub(crate) fn must_end(&self, half_taken: bool) -> Option<Reply> {
         let limits = &self.options.limits;
         let reply = |status, text| Some(Reply::with_status(421, status, text));
-        if self.stopping {
+        if self.stopping && !half_taken {
             return reply((4, 3, 2), "service is stopping");
         }
         if self.errors > limits.errors {

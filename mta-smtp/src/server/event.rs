@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::address::ForwardPath;
 use crate::address::ReversePath;
-use crate::envelope::{Envelope, MailParameters, RcptParameters};
+use crate::envelope::{Envelope, HeaderFacts, MailParameters, RcptParameters};
 use crate::reply::Reply;
 
 /// What the driver tells the session.
@@ -48,6 +48,8 @@ pub enum Output {
     Content(Vec<u8>),
     /// The content is refused: drop what was taken of it. The client hears of it at the end of data.
     ContentRefused(Reply),
+    /// The client gave the message up between two chunks: drop what was taken of it.
+    ContentDropped,
     /// The session refused something by itself; for the log only, the client is told by `Send`.
     Refused(Reply),
     /// Close the connection. The session is over.
@@ -92,6 +94,8 @@ pub enum Question {
     ContentEnd {
         /// The size of the content, in octets.
         size_octets: u64,
+        /// What its header section says; it belongs to the envelope that came with `Data`.
+        header: HeaderFacts,
     },
 }
 

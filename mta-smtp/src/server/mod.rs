@@ -123,7 +123,7 @@ impl Session {
 
     /// Whether content is being taken: the driver reads in larger pieces then.
     pub fn is_taking_content(&self) -> bool {
-        matches!(self.state, State::ExpectContentEnd(_))
+        matches!(self.state, State::ExpectContentEnd(_) | State::Swallow(_))
     }
 
     /// What the driver does when there is nothing left to do.
@@ -146,7 +146,7 @@ impl Session {
         self.check_deadline();
         match &self.state {
             State::ExpectTls | State::Closing | State::Closed => self.state = State::Closed,
-            State::ExpectContentEnd(_) => {
+            State::ExpectContentEnd(_) | State::Swallow(_) => {
                 self.common.wait_until = self.common.now + self.common.options.limits.content_block_timeout;
                 self.input.extend_from_slice(bytes);
             }
@@ -181,7 +181,9 @@ impl Session {
     /// When the driver has to come back.
     fn deadline(&self) -> Instant {
         match &self.state {
-            State::ExpectContentEnd(state) => self.common.wait_until.min(state.end_by),
+            State::ExpectContentEnd(state) | State::ExpectChunk(state) => {
+                self.common.wait_until.min(state.end_by)
+            }
             State::ExpectTls => self.common.wait_until,
             _ => self.common.wait_until.min(self.common.end_by),
         }
@@ -205,13 +207,15 @@ impl Session {
     fn step(&mut self) -> bool {
         match &self.state {
             State::ExpectContentEnd(_) => self.step_content(),
+            State::Swallow(_) => self.swallow(),
             state if state.reads_commands() => self.step_command(),
             _ => false,
         }
     }
 
     fn step_command(&mut self) -> bool {
-        if let Some(reply) = self.common.must_end() {
+        let half_taken = matches!(self.state, State::ExpectChunk(_));
+        if let Some(reply) = self.common.must_end(half_taken) {
             self.common.refuse(reply);
             self.state = State::Closing;
             return true;
@@ -243,8 +247,9 @@ impl Session {
     fn command(&mut self, command: Result<Command, CommandError>) {
         let command = match command {
             Ok(command) => command,
-            Err(CommandError::OtherProtocol) => {
-                self.give_up(CommandError::OtherProtocol.reply());
+            // After these nobody knows what the next octets are.
+            Err(error @ (CommandError::OtherProtocol | CommandError::Chunk)) => {
+                self.give_up(error.reply());
                 return;
             }
             Err(error) => {
@@ -255,7 +260,29 @@ impl Session {
         let state = std::mem::replace(&mut self.state, State::Closed);
         let (state, question) = state.command(command, !self.input.is_empty(), &mut self.common);
         self.state = state;
+        if std::mem::take(&mut self.common.dropped) {
+            self.outputs.push_back(Output::ContentDropped);
+        }
         self.outputs.extend(question.map(Output::Ask));
+    }
+
+    /// Reads on over a chunk that is refused: it must never be read as commands.
+    fn swallow(&mut self) -> bool {
+        let State::Swallow(state) = &mut self.state else {
+            return false;
+        };
+        let octets = usize::try_from(state.left).map_or(self.input.len(), |left| left.min(self.input.len()));
+        state.left -= octets as u64;
+        let is_over = state.left == 0;
+        self.consume(octets);
+        if !is_over {
+            return false;
+        }
+        if let State::Swallow(state) = std::mem::replace(&mut self.state, State::Closed) {
+            self.common.refuse(state.reply);
+            self.state = *state.next;
+        }
+        true
     }
 
     /// Refuses and closes.
@@ -269,11 +296,11 @@ impl Session {
         let State::ExpectContentEnd(state) = &mut self.state else {
             return false;
         };
-        if self.input.is_empty() {
+        if self.input.is_empty() && !state.needs_no_input() {
             return false;
         }
         let step = state.step(&self.input, &self.common.options);
-        let (size_octets, refusal) = (state.size_octets, state.refusal.clone());
+        let (size_octets, refusal, header) = (state.size_octets, state.refusal.clone(), state.header());
         self.consume(step.consumed);
         if !step.content.is_empty() {
             self.outputs.push_back(Output::Content(step.content));
@@ -281,11 +308,19 @@ impl Session {
         self.outputs.extend(step.refused.map(Output::ContentRefused));
         match (step.end, refusal) {
             (End::NotYet, _) => {}
+            (End::Chunk, None) => {
+                if let State::ExpectContentEnd(state) = std::mem::replace(&mut self.state, State::Closed) {
+                    let text = format!("{} octets received", state.chunk_octets());
+                    self.common.reply(&Reply::with_status(250, (2, 0, 0), text));
+                    self.common.idle_commands += usize::from(state.chunk_octets() == 0);
+                    self.state = State::ExpectChunk(state);
+                }
+            }
             (End::Found, None) => {
                 self.state = State::ExpectVerdict(ExpectVerdict::ContentEnd);
-                self.outputs.push_back(Output::Ask(Question::ContentEnd { size_octets }));
+                self.outputs.push_back(Output::Ask(Question::ContentEnd { size_octets, header }));
             }
-            (End::Found, Some(refusal)) => {
+            (End::Found | End::Chunk, Some(refusal)) => {
                 self.common.reply(&refusal);
                 self.state = State::ExpectMail(ExpectMail);
             }

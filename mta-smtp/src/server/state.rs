@@ -8,7 +8,7 @@ use crate::envelope::{Envelope, Recipient};
 use crate::extension::Extensions;
 use crate::reply::Reply;
 use crate::server::common::{Client, Common};
-use crate::server::content::ExpectContentEnd;
+use crate::server::content::{ExpectContentEnd, most_octets};
 use crate::server::{Question, Verdict};
 
 /// How often the limit of recipients a client may try further ones before the session is closed.
@@ -21,6 +21,10 @@ pub(crate) enum State {
     ExpectMail(ExpectMail),
     ExpectRcpt(ExpectRcpt),
     ExpectContentEnd(Box<ExpectContentEnd>),
+    /// Between two chunks of a message.
+    ExpectChunk(Box<ExpectContentEnd>),
+    /// Within a chunk that is refused.
+    Swallow(Swallow),
     ExpectVerdict(ExpectVerdict),
     /// The handshake is the driver's.
     ExpectTls,
@@ -45,6 +49,15 @@ pub(crate) struct ExpectRcpt {
     over_limit: usize,
 }
 
+/// A refused chunk is read over; then the client hears of it.
+#[derive(Debug)]
+pub(crate) struct Swallow {
+    /// Octets still to come.
+    pub(crate) left: u64,
+    pub(crate) reply: Reply,
+    pub(crate) next: Box<State>,
+}
+
 /// A question is open.
 #[derive(Debug)]
 pub(crate) enum ExpectVerdict {
@@ -53,6 +66,7 @@ pub(crate) enum ExpectVerdict {
     Mail { envelope: Envelope },
     Rcpt { transaction: ExpectRcpt, recipient: Recipient },
     Data,
+    Chunk { size: u64, last: bool },
     ContentEnd,
 }
 
@@ -62,7 +76,7 @@ pub(crate) type Next = (State, Option<Question>);
 impl State {
     /// Whether commands are read in this state.
     pub(crate) fn reads_commands(&self) -> bool {
-        matches!(self, Self::ExpectHelo(_) | Self::ExpectMail(_) | Self::ExpectRcpt(_))
+        matches!(self, Self::ExpectHelo(_) | Self::ExpectMail(_) | Self::ExpectRcpt(_) | Self::ExpectChunk(_))
     }
 
     /// Takes a command, in a state that reads them. `more` tells that the client already sent more behind it.
@@ -71,6 +85,8 @@ impl State {
             common.refuse(reply);
             return (Self::Closing, None);
         }
+        let ends_transaction = matches!(command, Command::Ehlo(_) | Command::Helo(_) | Command::Rset);
+        common.dropped = ends_transaction && matches!(self, Self::ExpectChunk(_));
         match command {
             Command::Ehlo(name) => helo(Client { name, esmtp: true }, common),
             Command::Helo(name) => helo(Client { name, esmtp: false }, common),
@@ -89,6 +105,7 @@ impl State {
             Command::Mail(path, parameters) => self.mail(path, &parameters, common),
             Command::Rcpt(path, parameters) => self.rcpt(path, &parameters, common),
             Command::Data => self.data(common),
+            Command::Bdat { size, last } => self.bdat(size, last, common),
         }
     }
 
@@ -130,7 +147,7 @@ impl State {
     fn mail(self, path: ReversePath, parameters: &[Parameter], common: &mut Common) -> Next {
         match self {
             Self::ExpectMail(state) => state.mail(path, parameters, common),
-            Self::ExpectRcpt(_) => self.out_of_order(common, "a transaction is open"),
+            Self::ExpectRcpt(_) | Self::ExpectChunk(_) => self.out_of_order(common, "a transaction is open"),
             _ => self.out_of_order(common, "EHLO first"),
         }
     }
@@ -151,9 +168,55 @@ impl State {
             Self::ExpectRcpt(_) => {
                 self.refuse(common, Reply::with_status(554, (5, 5, 1), "no valid recipients"))
             }
+            // RFC 3030 2: the two do not mix.
+            Self::ExpectChunk(_) => self.out_of_order(common, "BDAT has begun: go on with it"),
             _ => self.out_of_order(common, "MAIL first"),
         }
     }
+
+    /// BDAT (RFC 3030). Whatever is answered, the octets that follow are content and never commands.
+    fn bdat(self, size: u64, last: bool, common: &mut Common) -> Next {
+        if let Some(reply) = too_big(size, &self, common) {
+            return self.refuse_chunk(size, reply, common);
+        }
+        match self {
+            Self::ExpectRcpt(state) if !state.envelope.recipients.is_empty() => {
+                let question = Question::Data { envelope: state.envelope };
+                (Self::ExpectVerdict(ExpectVerdict::Chunk { size, last }), Some(question))
+            }
+            Self::ExpectChunk(mut content) => {
+                content.next_chunk(size, last);
+                common.wait_until = common.now + common.options.limits.content_block_timeout;
+                (Self::ExpectContentEnd(content), None)
+            }
+            Self::ExpectRcpt(_) => {
+                self.refuse_chunk(size, Reply::with_status(554, (5, 5, 1), "no valid recipients"), common)
+            }
+            _ => self.refuse_chunk(size, Reply::with_status(503, (5, 5, 1), "MAIL first"), common),
+        }
+    }
+
+    /// Reads over a chunk and refuses it; a chunk that is too big for that ends the session. A message of which a part was
+    /// taken is given up.
+    fn refuse_chunk(self, size: u64, reply: Reply, common: &mut Common) -> Next {
+        if size > most_octets(&common.options) {
+            common.refuse(reply);
+            return (Self::Closing, None);
+        }
+        common.dropped = matches!(self, Self::ExpectChunk(_));
+        let next = if common.dropped { Self::ExpectMail(ExpectMail) } else { self };
+        (Self::Swallow(Swallow { left: size, reply, next: Box::new(next) }), None)
+    }
+}
+
+/// The refusal of a chunk that would make the message too big (RFC 1870 6.3). Nothing is allocated by what it claims.
+fn too_big(size: u64, state: &State, common: &Common) -> Option<Reply> {
+    let limit = common.options.extensions.size_limit;
+    let taken = match state {
+        State::ExpectChunk(content) => content.size_octets,
+        _ => 0,
+    };
+    (limit > 0 && size.saturating_add(taken) > limit).then(|| CommandError::TooBig.reply())
 }
 
 /// The commands that must be the last of a group (RFC 2920 3.1, RFC 3207 4): the client has to wait for the reply.
@@ -252,6 +315,7 @@ impl ExpectVerdict {
                 State::ExpectRcpt(transaction)
             }
             Self::Data => data_allowed(accepted, more, reply, common),
+            Self::Chunk { size, last } => chunk_allowed(size, last, accepted, reply, common),
             Self::ContentEnd => {
                 common
                     .reply(&reply.unwrap_or_else(|| Reply::with_status(250, (2, 0, 0), "message accepted")));
@@ -291,7 +355,9 @@ fn greeted(client: Client, accepted: bool, more: bool, reply: Option<Reply>, com
     let hostname = common.options.hostname.as_str();
     let mut answer = reply.unwrap_or_else(|| Reply::new(250, None, hostname));
     if client.esmtp {
-        answer = offered(common).ehlo_lines().into_iter().fold(answer, Reply::push_line);
+        let limits = &common.options.limits;
+        let lines = offered(common).ehlo_lines(limits.transactions, limits.recipients);
+        answer = lines.into_iter().fold(answer, Reply::push_line);
     }
     common.reply(&answer);
     common.client = Some(client);
@@ -325,6 +391,16 @@ fn data_allowed(accepted: bool, more: bool, reply: Option<Reply>, common: &mut C
     let limits = &common.options.limits;
     common.wait_until = common.now + limits.content_block_timeout;
     State::ExpectContentEnd(Box::new(ExpectContentEnd::new(common.now, limits)))
+}
+
+fn chunk_allowed(size: u64, last: bool, accepted: bool, reply: Option<Reply>, common: &mut Common) -> State {
+    if !accepted {
+        let reply = reply.unwrap_or_else(|| Reply::with_status(554, (5, 0, 0), "no content wanted"));
+        return State::ExpectMail(ExpectMail).refuse_chunk(size, reply, common).0;
+    }
+    let limits = &common.options.limits;
+    common.wait_until = common.now + limits.content_block_timeout;
+    State::ExpectContentEnd(Box::new(ExpectContentEnd::chunked(common.now, limits, size, last)))
 }
 
 /// What is offered at this point of the session.

@@ -8,6 +8,8 @@ use super::*;
 use crate::address::{Domain, ForwardPath, Mailbox};
 use crate::extension::Extensions;
 
+mod bdat;
+
 /// A message the server took responsibility for.
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
@@ -89,7 +91,7 @@ impl Client {
                     self.session.handle(self.now, Input::Verdict(verdict));
                 }
                 Output::Content(content) => self.content.extend(content),
-                Output::ContentRefused(_) => self.content.clear(),
+                Output::ContentRefused(_) | Output::ContentDropped => self.content.clear(),
                 Output::Refused(_) => {}
                 Output::StartTls => {
                     self.start_tls = true;
@@ -118,7 +120,7 @@ impl Client {
                 self.recipients = envelope.recipients.len();
                 format!("data {}", envelope.recipients.len())
             }
-            Question::ContentEnd { size_octets } => {
+            Question::ContentEnd { size_octets, .. } => {
                 assert_eq!(*size_octets, self.content.len() as u64);
                 let content = std::mem::take(&mut self.content);
                 self.messages.push(Message { recipients: self.recipients, content });

@@ -20,6 +20,8 @@ fn spoken(data: &[u8], piece: usize, options: &Arc<Options>, now: Instant) -> (V
             Output::Content(bytes) => content.extend(bytes),
             Output::Ask(_) => session.handle(now, Input::Verdict(Verdict::Accept)),
             Output::StartTls => session.handle(now, Input::Eof),
+            // What was passed on of it is none of a message's content.
+            Output::ContentDropped => content.extend(b"<dropped>"),
             Output::ContentRefused(_) | Output::Refused(_) => {}
             Output::Close => return (sent, content),
             Output::Wait { .. } => match pieces.next() {
@@ -36,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     let options = Arc::new(Options {
         postmaster: Mailbox::postmaster(hostname.clone()),
         hostname,
-        extensions: Extensions::default(),
+        extensions: Extensions { dsn: true, smtputf8: true, size_limit: 100_000, ..Extensions::default() },
         limits: Limits::default(),
     });
     let now = Instant::now();

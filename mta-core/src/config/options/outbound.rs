@@ -131,6 +131,14 @@ fn addresses() -> Vec<OptionSpec> {
             |c, _| &mut c.outbound.source_ipv6,
             "The address IPv6 connections come from. Unset, the system chooses.",
         ),
+        option(
+            "outbound.honour_tls_required_no",
+            "true",
+            "false",
+            |c, _| &mut c.outbound.honour_tls_required_no,
+            "Whether a message with the header field TLS-Required: No (RFC 8689) is delivered where DANE or \
+             MTA-STS would hold it back. TLS is still tried first. Rules of this configuration are never passed over.",
+        ),
         bounded(
             "outbound.port",
             "25",

@@ -12,7 +12,7 @@ use mta_queue::{
     RecipientOutcome, Unreported,
 };
 use mta_smtp::address::ReversePath;
-use mta_smtp::envelope::{Body, Envelope, MailParameters, Notify, Recipient, Ret};
+use mta_smtp::envelope::{Body, Envelope, HeaderFacts, MailParameters, Notify, Recipient, Ret};
 
 use super::settle::{News, State};
 use super::{Options, Scheduler};
@@ -99,8 +99,9 @@ impl Scheduler {
         drop(text);
         let mut envelope = Envelope::new(ReversePath::Null);
         let smtputf8 = !digest.to.is_ascii();
+        let header = HeaderFacts { eight_bit: smtputf8, ..HeaderFacts::default() };
         envelope.parameters =
-            MailParameters { body: Body::EightBitMime, smtputf8, ..MailParameters::default() };
+            MailParameters { body: Body::EightBitMime, smtputf8, header, ..MailParameters::default() };
         envelope.recipients.push(Recipient::new(digest.to.clone()));
         let about = Some(DIGEST.to_owned());
         let origin = Origin { kind: OriginKind::Notification, about, ..Origin::default() };
@@ -143,6 +144,7 @@ impl Scheduler {
             smtputf8: notification.needs_smtputf8(),
             // RFC 8689 5: what the message was protected by protects what is said of it.
             require_tls: message.parameters.require_tls,
+            header: HeaderFacts { eight_bit: !address.is_ascii(), ..HeaderFacts::default() },
             ..MailParameters::default()
         };
         // RFC 3461 5.2.1: nobody may answer a notification with another.
