@@ -28,13 +28,15 @@
 //! [`dns`], [`sts`] knows the domain's MTA-STS policy, [`outbound::tls_policy`] joins what both demand with the
 //! administrator's rules, the connection is made and verified, the content streamed. One typed outcome per recipient and
 //! one decision record come back; the queue stores both, with the next attempt or the notification ([`report::dsn`]) and
-//! the counters for TLS reports ([`report::tlsrpt`]), in one transaction.
+//! the counters for TLS reports ([`report::tlsrpt`]), in one transaction. Who is told what of it, the
+//! sender, the postmaster or nobody, is decided in [`report::told`].
 //!
 //! # What is promised
 //!
 //! * `250` means: on stable storage. A kill at any instant loses nothing that was acknowledged.
 //! * A failed DANE check is never sent past. The one place that decides is [`outbound::tls_policy`]; an error in DNS is
-//!   an error there, never "no DANE".
+//!   an error there, never "no DANE". The one exception is a message whose own header says `TLS-Required: No` (RFC 8689),
+//!   where the administrator lets that count.
 //! * Every attempt leaves its decision record; log line, `queue show` and notification tell the same story from it.
 //! * A panic in one session or one attempt ends that one alone.
 

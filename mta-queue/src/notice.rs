@@ -24,6 +24,9 @@ use crate::writer::{Operation, Tx};
 /// Messages looked at in one call: most of them are delivered long since.
 const LOOKED_AT: usize = 1_000;
 
+/// Recipients held by one call, give or take one message.
+const MAX_RECIPIENTS: usize = 2_000;
+
 /// Failures kept word for word for a digest; the others are only counted.
 pub const MAX_SAMPLES: usize = 50;
 
@@ -100,29 +103,32 @@ impl Queue {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
             })?
             .collect::<Result<Vec<_>, _>>()?;
-        let mut found = Vec::new();
-        for (id, _) in looked_at.iter().filter(|(_, open)| *open) {
-            match self.one_unnoticed(&snapshot, *id) {
-                Ok(one) => found.extend(one),
+        let (mut found, mut recipients, mut last_id) = (Vec::new(), 0, None);
+        let mut more = looked_at.len() == LOOKED_AT;
+        for (id, open) in looked_at {
+            if recipients >= MAX_RECIPIENTS {
+                more = true;
+                break;
+            }
+            last_id = Some(QueueId::from_i64(id));
+            let one = if open { self.one_unnoticed(&snapshot, id) } else { Ok(None) };
+            match one {
+                Ok(None) => {}
+                Ok(Some(one)) => {
+                    recipients += one.recipients.len();
+                    found.push(one);
+                }
                 // What cannot be read is set aside by whoever claims it, and must not stop the walk.
                 Err(error) => {
-                    log::warn!(
-                        "qid={} event=unreadable reason={:?}",
-                        QueueId::from_i64(*id),
-                        error.to_string()
-                    );
+                    let (id, reason) = (QueueId::from_i64(id), error.to_string());
+                    log::warn!("qid={id} event=unreadable reason={reason:?}");
                 }
             }
         }
         let mut next =
             snapshot.prepare_cached("SELECT received_at FROM message WHERE id > ?1 ORDER BY id LIMIT 1")?;
         let next: Option<i64> = next.query_row([last], |row| row.get(0)).optional()?;
-        Ok(Walk {
-            found,
-            last: looked_at.last().map(|(id, _)| QueueId::from_i64(*id)),
-            more: looked_at.len() == LOOKED_AT,
-            next_arrival: next.map(from_unix),
-        })
+        Ok(Walk { found, last: last_id, more, next_arrival: next.map(from_unix) })
     }
 
     /// The same for one message, where it still waits untold. Blocks on the disk.

@@ -15,7 +15,8 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+pub(crate) const MIGRATIONS: &[&str] =
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -225,7 +226,7 @@ const VERSION_6: &str = "
 
 /// What a message's header section says about how it may travel (`HeaderFacts`). Of older messages it is not known, so
 /// they are taken to need what their sender asked for.
-const VERSION_6: &str = "
+const VERSION_7: &str = "
     ALTER TABLE message ADD COLUMN header_eight_bit INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE message ADD COLUMN tls_required_no INTEGER NOT NULL DEFAULT 0;
 ";

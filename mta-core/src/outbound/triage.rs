@@ -153,7 +153,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Option<Class> {
     let fault = match refusal {
         Refusal::Dns(fault) => fault,
         Refusal::Sts { .. } => return Some(Class::StsNotListed),
-        Refusal::RequireTls => return None,
+        Refusal::RequireTls(_) => return None,
     };
     match fault {
         HostFault::Addresses(_) | HostFault::Alias(_) => Some(Class::AddressLookup),

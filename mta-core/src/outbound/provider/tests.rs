@@ -234,6 +234,7 @@ fn outcome(verdict: Verdict, host: &str, text: &str) -> RecipientOutcome {
         text: String::new(),
         reply: Some(reply(text)),
         remote: Some(Remote { host: host.into(), address: None }),
+        reports_passed_on: false,
     };
     RecipientOutcome { recipient: Recipient::new(Mailbox::parse("a@x.example").expect("mailbox")), outcome }
 }

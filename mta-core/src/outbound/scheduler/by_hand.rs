@@ -35,6 +35,7 @@ impl Scheduler {
             text,
             reply: None,
             remote: None,
+            reports_passed_on: false,
         };
         let outcomes = claim
             .recipients
@@ -53,11 +54,16 @@ impl Scheduler {
         if !complete {
             return Err(QueueError::Storage("the notification cannot be written".to_owned()));
         }
+        let owes_digest = !record.unreported.is_empty();
         let (sender, result) = channel();
         self.queue.record(claim, record, move |answer| {
             let _ = sender.send(answer);
         });
         result.recv().unwrap_or(Err(QueueError::Closed))?;
+        if owes_digest {
+            self.expect_digest();
+            self.notify();
+        }
         self.queue.note(id, "bounced", by, now);
         let line = Line::new("bounced").with("qid", id).with("nrcpt", count).with("by", by.who);
         ::log::info!("{}", line.with("reason", by.reason));

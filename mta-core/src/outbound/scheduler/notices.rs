@@ -23,6 +23,9 @@ const COARSEST_LOOK: Duration = Duration::from_secs(60);
 /// By how much a look is finer than the time after which notices come.
 const LOOKS_PER_DELAY: u32 = 240;
 
+/// Recipients of one notice whose attempt is told in full.
+const MAX_STORIES: usize = 20;
+
 /// After the queue could not be read, or a notice not be written, so long until the next look.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -141,6 +144,8 @@ impl Scheduler {
         now: SystemTime,
     ) -> Result<(), QueueError> {
         let message = &unnoticed.message;
+        let arrived = self.outages().arrival(message.received_at, now);
+        let end = options.schedule.end(arrived, message.reverse_path.is_null());
         let about: Vec<RecipientReport> = unnoticed
             .recipients
             .iter()
@@ -156,7 +161,13 @@ impl Scheduler {
                 };
                 recipient.state == RecipientState::Waiting && told(facts) == Told::Sender
             })
-            .map(|(recipient, reply)| report(recipient, reply.as_deref(), unnoticed, options))
+            .enumerate()
+            .map(|(index, (recipient, reply))| {
+                let mut report = report(recipient, reply.as_deref(), unnoticed, end);
+                // The story is that of one attempt; a thousand times told it would be no clearer.
+                report.story.truncate(if index < MAX_STORIES { usize::MAX } else { 1 });
+                report
+            })
             .collect();
         if about.is_empty() {
             return Ok(());
@@ -206,9 +217,8 @@ fn report(
     recipient: &StoredRecipient,
     destination_reply: Option<&str>,
     unnoticed: &Unnoticed,
-    options: &Options,
+    end: SystemTime,
 ) -> RecipientReport {
-    let message = &unnoticed.message;
     let tried = recipient.last_attempt_at.is_some();
     let said = recipient.last_reply.as_deref().filter(|_| tried);
     let reason = said.or(destination_reply).unwrap_or("it has not been its turn yet").to_owned();
@@ -225,7 +235,7 @@ fn report(
         remote_reply: is_reply.then(|| reason.clone()),
         remote_mta: recipient.last_remote.clone(),
         last_attempt: recipient.last_attempt_at,
-        will_retry_until: Some(options.schedule.end(message.received_at, message.reverse_path.is_null())),
+        will_retry_until: Some(end),
         reason,
         story,
     }

@@ -21,6 +21,7 @@ fn outcome(verdict: Verdict, reach: Reach, status: (u8, u16, u16), said: Option<
         text: String::new(),
         reply,
         remote: Some(Remote { host: HOST.into(), address: None }),
+        reports_passed_on: false,
     }
 }
 
