@@ -223,19 +223,24 @@ fn accept(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<(
 /// The sync calls while a load is accepted.
 fn syncs_of_accept(kind: Kind, load: Load) -> Result<usize> {
     let _silent = TcpListener::bind(SINK)?;
+    syncs(kind, |_| load.send().map(drop))
+}
+
+/// The sync calls of a server during some work.
+fn syncs(kind: Kind, work: impl FnOnce(&Server) -> Result<()>) -> Result<usize> {
     if kind == Kind::Mta {
         let folder = tempfile::tempdir()?;
         let calls = folder.path().join("calls");
         let server = Server::start_traced(&calls)?;
         let before = measure::syncs_in(&calls)?;
-        load.send()?;
+        work(&server)?;
         // The tracer writes in pieces; it is complete when the server has ended, whose own last syncs are few.
         drop(server);
         return Ok(measure::syncs_in(&calls)?.saturating_sub(before));
     }
     let server = Server::start(kind)?;
     let counter = measure::SyncCounter::attach(server.pid())?;
-    load.send()?;
+    work(&server)?;
     counter.stop()
 }
 
@@ -273,11 +278,11 @@ fn relay(kind: Kind, messages: usize, repeats: usize, say: Say<'_>) -> Result<()
     say("relay, 10 connections", median(rates), "msg/s", probe);
     say("relay, 10 connections, CPU", median(cpu), "ms/msg", probe);
     let _sink = Sink::start()?;
-    let server = Server::start(kind)?;
-    let counter = measure::SyncCounter::attach(server.pid())?;
-    load.send()?;
-    server.wait_until_empty(Duration::from_secs(120))?;
-    say("relay, 10 connections, syncs", counter.stop()? as f64 / messages as f64, "syncs/msg", probe);
+    let calls = syncs(kind, |server| {
+        load.send()?;
+        server.wait_until_empty(Duration::from_secs(120))
+    })?;
+    say("relay, 10 connections, syncs", calls as f64 / messages as f64, "syncs/msg", probe);
     Ok(())
 }
 
