@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(rdata(&unknown(RecordType::Unknown(RP))).unwrap(), wire);
         let numbered = NULL::with(b"AB\x05MiXed\x01Z\x00".to_vec());
         let afsdb = RData::Unknown { code: RecordType::Unknown(AFSDB), rdata: numbered };
-        assert_eq!(rdata(&afsdb).unwrap(), [b"AB".to_vec(), wire.clone()].concat());
+        assert_eq!(rdata(&afsdb).unwrap(), [b"AB".to_vec(), wire].concat());
         assert_eq!(rdata(&unknown(RecordType::Unknown(1000))).unwrap(), raw.anything);
         assert_eq!(rdata(&RData::TXT(TXT::new(vec!["MiXed".into()]))).unwrap(), b"\x05MiXed");
     }

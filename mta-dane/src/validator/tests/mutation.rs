@@ -277,7 +277,7 @@ fn record(world: &World) -> Vec<u8> {
     let names = world.zones.values().flat_map(|zone| zone.records.keys().cloned());
     let asked = QUESTIONS.iter().map(|(name, rtype)| (n(name), *rtype));
     let all = names.flat_map(|name| [A, MX, TLSA, DS].map(|rtype| (name.clone(), rtype)));
-    for (name, rtype) in asked.chain(all).collect::<Vec<_>>() {
+    for (name, rtype) in asked.chain(all) {
         let mut upstream = |name: &Name, rtype: RecordType| {
             let message = world.respond(name, rtype);
             if !seen.contains(&(name.clone(), rtype)) {
