@@ -13,7 +13,7 @@ fn plan() -> Plan {
     let mut plan = Plan::new();
     plan.set("queue.retry", "[\"1h\"]");
     let busy =
-        Behaviour::plain("mx.busy.example").reply_at(Moment::Rcpt, "450 4.7.1 slow down (id 5f3a9c81d2)");
+        Behaviour::plain("mx.busy.example").reply_at(Moment::Rcpt, "450 4.7.1 not today (id 5f3a9c81d2)");
     plan.site_with("busy.example", Some(busy), &[], Zone::unsigned);
     plan.site_with("good.example", Some(Behaviour::plain("mx.good.example")), &[], Zone::unsigned);
     plan
@@ -51,7 +51,7 @@ fn the_queue_is_looked_at_and_changed_by_selection() {
         ["a", "b", "c", "d"].iter().map(|n| deferred(&lab, &format!("{n}@busy.example"))).collect();
 
     let summary = json(&lab, &["queue", "summary", "--by", "reason", "--json"]);
-    let reason = "450 slow down (id ID";
+    let reason = "450 not today (id ID";
     let group = &summary["groups"][0];
     assert!(group["key"].as_str().is_some_and(|key| key.starts_with(reason)), "{summary:#}");
     assert_eq!(group["recipients"], 4, "{summary:#}");

@@ -66,7 +66,7 @@ impl MessageId {
 
     /// The id without its brackets; `None` where there is none or it is no plain text.
     pub(super) fn finish(self) -> Option<String> {
-        let field = self.field.filter(|field| field.len() < MAX_FIELD_OCTETS)?;
+        let field = self.field.filter(|field| NAME.len() + field.len() < MAX_FIELD_OCTETS)?;
         let text = std::str::from_utf8(&field).ok()?.trim();
         let id = text.strip_prefix('<').and_then(|text| text.split('>').next()).unwrap_or(text);
         let plain = !id.is_empty() && id.chars().all(|c| c.is_ascii_graphic());
