@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn octets_a_day() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(864_000);
-        assert_eq!(per_day(1_000, "1970-01-10T00:00:00Z", now), 500);
+        assert_eq!(per_day(1_000, "1970-01-09T00:00:00Z", now), 500);
         assert_eq!(per_day(10, "1970-01-10T23:59:59Z", now), 240, "the first hour");
     }
 }

@@ -19,8 +19,13 @@ selecting! {
 }
 
 selecting! {
-    /// Hold the recipients that fit until they are released. For mail to come see hold-rule.
-    #[argh(subcommand, name = "hold", example = "{command_name} --from news@example.org --note \"a loop?\"")]
+    /// Hold the recipients that fit until they are released.
+    #[argh(
+        subcommand,
+        name = "hold",
+        example = "{command_name} --from news@example.org --note \"a loop?\"",
+        note = "For mail to come see hold-rule."
+    )]
     pub struct QueueHold {
         /// why, kept in the message's history
         #[argh(option, arg_name = "text")]
@@ -38,8 +43,13 @@ selecting! {
 }
 
 selecting! {
-    /// Release the held recipients that fit; they are due by their own time.
-    #[argh(subcommand, name = "release", example = "{command_name} --from news@example.org")]
+    /// Release the held recipients that fit.
+    #[argh(
+        subcommand,
+        name = "release",
+        example = "{command_name} --from news@example.org",
+        note = "They are due by their own time; to try them at once, retry them."
+    )]
     pub struct QueueRelease {
         /// everything that is held
         #[argh(switch)]
@@ -54,8 +64,13 @@ selecting! {
 }
 
 selecting! {
-    /// Take the recipients that fit out of the queue. Nobody is notified, and it cannot be undone.
-    #[argh(subcommand, name = "drop", example = "{command_name} --from '<>' --dry-run")]
+    /// Take the recipients that fit out of the queue, silently.
+    #[argh(
+        subcommand,
+        name = "drop",
+        example = "{command_name} --from '<>' --dry-run",
+        note = "Nobody is notified, and it cannot be undone."
+    )]
     pub struct QueueDrop {
         /// why, kept in the message's history
         #[argh(option, arg_name = "text")]
@@ -76,7 +91,7 @@ selecting! {
 }
 
 selecting! {
-    /// Return the recipients that fit to their senders, who are told that they failed and why.
+    /// Return the recipients that fit to their senders.
     #[argh(subcommand, name = "bounce", example = "{command_name} --domain typo.example --note \"no such domain\"")]
     pub struct QueueBounce {
         /// why, told to the sender
@@ -97,9 +112,14 @@ selecting! {
     }
 }
 
-/// Send mail to another address. The original recipient stays known to the sender's notifications.
+/// Send mail to another address.
 #[derive(argh::FromArgs, argh::ArgsInfo, Debug)]
-#[argh(subcommand, name = "redirect", example = "{command_name} 1k3v9 --to robert@example.net")]
+#[argh(
+    subcommand,
+    name = "redirect",
+    example = "{command_name} 1k3v9 --to robert@example.net",
+    note = "The original recipient stays known to the sender's notifications."
+)]
 pub struct QueueRedirect {
     /// ids or beginnings of ids
     #[argh(positional)]
@@ -125,7 +145,7 @@ pub struct QueueRedirect {
 }
 
 selecting! {
-    /// Send the recipients that fit over another next hop, or the usual way again.
+    /// Send the recipients that fit over another next hop.
     #[argh(subcommand, name = "reroute", example = "{command_name} --domain example.org --via backup.example.org")]
     pub struct QueueReroute {
         /// HOST, HOST:PORT, or default

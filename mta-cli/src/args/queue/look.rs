@@ -5,8 +5,13 @@ use argh::{ArgsInfo, FromArgs};
 use super::selecting;
 
 selecting! {
-    /// List the messages that wait, oldest first; with --status or ids, also those of the past.
-    #[argh(subcommand, name = "list", example = "{command_name} --to @example.org --status deferred")]
+    /// List the messages that wait, oldest first.
+    #[argh(
+        subcommand,
+        name = "list",
+        example = "{command_name} --to @example.org --status deferred",
+        note = "With a final --status (delivered, failed, expired, dropped) or ids, also those of the past."
+    )]
     pub struct QueueList {
         /// messages at most (1000)
         #[argh(option, arg_name = "count", default = "0")]
@@ -23,10 +28,14 @@ selecting! {
     }
 }
 
-/// Count what waits in groups: how much, since when, and when it is tried next. Replies that differ in ids, addresses and
-/// numbers only are one reason.
+/// Count what waits, in groups.
 #[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "summary", example = "{command_name} --by reason")]
+#[argh(
+    subcommand,
+    name = "summary",
+    example = "{command_name} --by reason",
+    note = "How much, since when, and when it is tried next. Replies that differ in ids, addresses and numbers only are one reason."
+)]
 pub struct QueueSummary {
     /// domain, mx, reason, age or sender (domain)
     #[argh(option, arg_name = "word", default = "String::from(\"domain\")")]
@@ -42,7 +51,7 @@ pub struct QueueSummary {
     pub jsonl: bool,
 }
 
-/// Show one message: where it stands, what was tried, and why each attempt ended as it did.
+/// Show one message, what was tried, and why it ended so.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "show", example = "{command_name} 1k3v9")]
 pub struct QueueShow {

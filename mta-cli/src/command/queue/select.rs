@@ -54,7 +54,9 @@ fn point(option: &str, text: &str, direction: i64) -> Result<String, Problem> {
     let now = Timestamp::now().to_zoned(TimeZone::UTC);
     if let Ok(span) = text.parse::<Span>() {
         let then = span.checked_mul(direction).and_then(|span| now.checked_add(span)).map_err(|_| wrong())?;
-        return Ok(then.timestamp().to_string());
+        // Whole seconds, as all times of the protocol.
+        let then = Timestamp::from_second(then.timestamp().as_second()).map_err(|_| wrong())?;
+        return Ok(then.to_string());
     }
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant.to_string());
@@ -87,6 +89,7 @@ mod tests {
         }
         assert_eq!(ago("x", "2026-11-24").unwrap(), "2026-11-24T00:00:00Z");
         assert_eq!(ago("x", "2026-11-24T10:00:00+01:00").unwrap(), "2026-11-24T09:00:00Z");
+        assert_eq!(ahead("x", "2h").unwrap().len(), "2026-11-24T00:00:00Z".len());
         assert!(ahead("x", "2h").unwrap().parse::<Timestamp>().unwrap() > now);
         for wrong in ["yesterday", "", "12", "2026-13-01", "99999999999999d"] {
             assert_eq!(ago("--older-than", wrong).unwrap_err().exit, Exit::USAGE, "{wrong}");
