@@ -12,11 +12,11 @@ use rusqlite::{OptionalExtension, params};
 use crate::claim::Claims;
 use crate::crash;
 use crate::destination::{self, Change};
-use crate::error::QueueError;
+use crate::error::{Damage, QueueError};
 use crate::id::QueueId;
 use crate::recipient::{RecipientKey, RecipientState};
 use crate::record::{finish_if_done, moved};
-use crate::writer::{Operation, Tx};
+use crate::writer::{Operation, Shared, Tx};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +187,8 @@ pub(crate) struct SetAside {
     pub(crate) reason: String,
     /// Where it is passed over if not even this can be written.
     pub(crate) claims: Arc<Claims>,
+    /// Through which it is told.
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Operation for SetAside {
@@ -213,6 +215,7 @@ impl Operation for SetAside {
 
     fn finish(self: Box<Self>, result: Result<(), QueueError>) {
         let (qid, reason) = (self.message, &self.reason);
+        self.shared.tell(&Damage::SetAside { message: qid, reason: reason.clone() });
         match result {
             Ok(()) => log::error!("qid={qid} event=set-aside reason={reason:?}"),
             Err(error) => {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::id::QueueId;
+
 /// Why the queue could not be opened. Each is one sentence for the administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
@@ -99,6 +101,20 @@ pub enum QueueError {
     /// Something that was stored is not there as it was. The message is set aside.
     Damaged(&'static str),
     /// The database or the disk reports something else. Temporary: reply 451.
+    Storage(String),
+}
+
+/// What the administrator has to hear of, whoever met it first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// A message whose row or content cannot be read was taken out of the way of the others.
+    SetAside {
+        /// The message.
+        message: QueueId,
+        /// What of it is damaged.
+        reason: String,
+    },
+    /// The database could not be written, and not for want of space. What SQLite or the system said.
     Storage(String),
 }
 

@@ -98,7 +98,7 @@ pub use change::Kind as ChangeKind;
 pub use claim::{Claim, Claimed, ClaimedRecipient, Due, Planner, Slot};
 pub use content::{Content, ContentReader, ContentWriter};
 pub use destination::parts as destination_parts;
-pub use error::{OpenError, QueueError};
+pub use error::{Damage, OpenError, QueueError};
 pub use id::QueueId;
 pub use message::{Message, NewMessage, Origin, OriginKind};
 pub use notice::{Pending, Unnoticed, Unreported, Walk};

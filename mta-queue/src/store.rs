@@ -24,7 +24,7 @@ use crate::backup;
 use crate::change::{Postpone, SetAside};
 use crate::claim::{self, Claim, Claimed, Claims, Planner};
 use crate::content::{ContentReader, ContentStore, ContentWriter, OnSpace};
-use crate::error::{OpenError, QueueError};
+use crate::error::{Damage, OpenError, QueueError};
 use crate::id::{IdSource, QueueId};
 use crate::message::NewMessage;
 use crate::reader::{self, Reader};
@@ -199,7 +199,7 @@ impl Queue {
                 .map_err(in_directory)?;
         sweep(&connection, &store, directory)?;
         let statistics = Mutex::new(Statistics::default());
-        let shared = Arc::new(Shared { statistics, wake: Mutex::new(None) });
+        let shared = Arc::new(Shared { statistics, wake: Mutex::new(None), on_damage: Mutex::new(None) });
         let reading = || Ok(Reader::new(directory, reader::open_connection(&path)?));
         let (claiming, contents, admin) = (reading()?, reading()?, reading()?);
         let (to_writer, inbox) = channel();
@@ -328,6 +328,12 @@ impl Queue {
         self.inner.store.on_space(OnSpace(heard));
     }
 
+    /// Calls `heard` (on the writer's thread) when a message was set aside for its damage, and when the database cannot be
+    /// written for another reason than a full disk: with every operation that fails so. It must not block.
+    pub fn on_damage(&self, heard: Arc<dyn Fn(&Damage) + Send + Sync>) {
+        *self.inner.shared.on_damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    }
+
     /// The content of a stored message. Content that is not whole sets the message aside. Blocks on the disk.
     ///
     /// # Errors
@@ -369,8 +375,8 @@ impl Queue {
     }
 
     fn set_aside(&self, message: QueueId, reason: &str) {
-        let claims = Arc::clone(&self.inner.claims);
-        self.send(Box::new(SetAside { message, reason: reason.to_owned(), claims }));
+        let (claims, shared) = (Arc::clone(&self.inner.claims), Arc::clone(&self.inner.shared));
+        self.send(Box::new(SetAside { message, reason: reason.to_owned(), claims, shared }));
     }
 
     /// Hands an operation to the writer, or tells it that there is none.

@@ -26,7 +26,7 @@ use rusqlite::hooks::Wal;
 
 use crate::content::ContentStore;
 use crate::crash;
-use crate::error::QueueError;
+use crate::error::{Damage, QueueError};
 use crate::store::{Options, Statistics};
 use crate::totals::Totals;
 
@@ -131,10 +131,24 @@ pub(crate) enum Message {
 /// What is called when work may be due.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
+/// What is called when something is found damaged.
+pub(crate) type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
+
 /// What the writer shares with the handles of the queue.
 pub(crate) struct Shared {
     pub(crate) statistics: Mutex<Statistics>,
     pub(crate) wake: Mutex<Option<Wake>>,
+    pub(crate) on_damage: Mutex<Option<OnDamage>>,
+}
+
+impl Shared {
+    /// Something is damaged: whoever asked for it hears of it.
+    pub(crate) fn tell(&self, damage: &Damage) {
+        let heard = self.on_damage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(heard) = heard {
+            heard(damage);
+        }
+    }
 }
 
 /// The state of the writer's thread.
@@ -247,6 +261,9 @@ impl Writer {
 
     fn answer(&mut self, batch: Vec<Box<dyn Operation>>, results: Vec<Result<(), QueueError>>) {
         for (operation, result) in batch.into_iter().zip(results) {
+            if let Err(QueueError::Storage(reason)) = &result {
+                self.shared.tell(&Damage::Storage(reason.clone()));
+            }
             match result {
                 Err(error) if operation.must_succeed() && is_temporary(&error) => {
                     log::error!("event=result-not-written error={:?}", error.to_string());

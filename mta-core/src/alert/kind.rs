@@ -9,7 +9,7 @@ pub enum Kind {
     SiteFault,
     /// A provider refuses or slows mail from this host because of its reputation or its set-up.
     Provider,
-    /// The administrator's pause of a destination lasts.
+    /// A pause or a hold rule of the administrator's lasts longer than a day.
     Paused,
     /// The disk reserve is touched: no mail is taken in.
     Disk,
@@ -57,8 +57,8 @@ impl Kind {
                  names: a reverse name, SPF and DKIM, a request to be taken off a list; sending faster does not help."
             }
             Self::Paused => {
-                "Somebody paused deliveries to a destination and they are still paused. Resume them when the reason \
-                 is over."
+                "Mail coming in, mail going out, local delivery or a destination was paused, or mail is held by a rule, \
+                 for longer than a day now. Resume it, or remove the rule, when the reason is over."
             }
             Self::Disk => {
                 "So little space or so few inodes are left that no mail is taken in; clients are told to come again \
@@ -71,7 +71,8 @@ impl Kind {
             }
             Self::Queue => {
                 "The queue could not be written, or messages were set aside because they cannot be read. Look at the \
-                 log for the reason and at queue list --status damaged."
+                 log for the reason and at queue list --status damaged. mta-cli verify says what is damaged; with the \
+                 daemon stopped, verify --repair saves what can be read, and restore puts a backup in its place."
             }
         }
     }

@@ -9,6 +9,7 @@ use futures_lite::StreamExt;
 use mta_queue::Queue;
 
 use super::start::{self, Prepared, Tls};
+use super::watch::Watch;
 use super::{CONFIGURATION, INTERNAL, StartError};
 use crate::alert::{self, Alerts};
 use crate::clock::SystemClock;
@@ -57,7 +58,7 @@ pub(super) fn run(
     let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
-    let watched = (site.clone(), dane_memory);
+    let watched = (site.clone(), dane_memory, Watch::new(&queue, &site.alerts));
     let kept = queue.reader().pauses().map_err(|error| StartError::new(INTERNAL, error))?;
     let mut shared = Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
@@ -68,6 +69,7 @@ pub(super) fn run(
     let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
     let operations =
         QueueOperations::live(queue.clone(), Arc::clone(&scheduler), status(&shared, &inbound, &scheduler));
+    let watching = shared.watch.clone().run(shared.pauses.clone());
     let parts = Parts { shared, scheduler, inbound };
 
     let (stopper, stopping) = stop();
@@ -80,6 +82,7 @@ pub(super) fn run(
         smol::spawn(Arc::clone(&parts.scheduler).run(stopping.clone(), GRACE)),
         smol::spawn(Arc::clone(&parts.inbound).run(listeners, stopping, GRACE)),
         smol::spawn(control::serve(control, access, Arc::new(operations))),
+        smol::spawn(watching),
     );
     smol::block_on(async {
         parts.ready();
@@ -88,10 +91,11 @@ pub(super) fn run(
         ::log::info!("{}", Line::new("stopping"));
         stopper.fire();
         parts.shared.pool.close();
-        let (dns, sts, scheduler, inbound, control) = tasks;
+        let (dns, sts, scheduler, inbound, control, watching) = tasks;
         inbound.await;
         scheduler.await;
         control.cancel().await;
+        watching.cancel().await;
         sts.cancel().await;
         dns.cancel().await;
         close(queue).await;
@@ -200,6 +204,8 @@ struct Shared {
     site: Site,
     /// Which destinations had DANE for weeks.
     dane_memory: DaneMemory,
+    /// Damage in the queue, and what stands still for long.
+    watch: Watch,
     /// What stands still by the administrator's wish.
     pauses: Pauses,
     live: Mutex<Arc<Live>>,
@@ -230,7 +236,7 @@ impl Shared {
         sts: Arc<Sts>,
         path: Option<PathBuf>,
         listeners: &[crate::net::Listener],
-        (site, dane_memory): (Site, DaneMemory),
+        (site, dane_memory, watch): (Site, DaneMemory, Watch),
     ) -> Self {
         Self {
             dns,
@@ -243,6 +249,7 @@ impl Shared {
             at_start: config.clone(),
             site,
             dane_memory,
+            watch,
             pauses: Pauses::default(),
             live: Mutex::new(Live::new(config, &tls)),
         }
@@ -262,6 +269,7 @@ impl Shared {
 
     /// What is open now. While no lookup works nobody may have tried one.
     fn open_alerts(&self) -> Vec<AlertView> {
+        self.watch.look(&self.pauses, SystemTime::now());
         let open = self.site.alerts.open();
         let is_told = open.iter().any(|open| open.kind == alert::Kind::SiteFault && open.subject != "dns");
         if self.dns.is_site_fault() && !is_told {

@@ -10,6 +10,7 @@
 
 mod live;
 mod start;
+mod watch;
 
 use std::path::PathBuf;
 
