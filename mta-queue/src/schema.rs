@@ -16,7 +16,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] =
-    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -229,6 +229,11 @@ const VERSION_6: &str = "
 const VERSION_7: &str = "
     ALTER TABLE message ADD COLUMN header_eight_bit INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE message ADD COLUMN tls_required_no INTEGER NOT NULL DEFAULT 0;
+";
+
+/// When the postmaster was told of an alert.
+const VERSION_8: &str = "
+    ALTER TABLE alert ADD COLUMN mailed_at INTEGER;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

@@ -265,6 +265,16 @@ impl Queue {
         self.send(Box::new(Accept { message, done: Box::new(done) }));
     }
 
+    /// The same for mail of our own that must be stored even where only the reserve is left, as that which says so. The
+    /// caller bounds it.
+    pub fn accept_into_reserve(
+        &self,
+        message: NewMessage,
+        done: impl FnOnce(Result<(), QueueError>) + Send + 'static,
+    ) {
+        self.send(Box::new(Accept { message, done: Box::new(done) }));
+    }
+
     /// Claims due work: up to `limit` claims, those destinations first that have the least in hand. Blocks on the disk.
     ///
     /// # Errors

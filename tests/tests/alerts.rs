@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime};
 
 use mta_lab::client;
-use mta_lab::lab::{Lab, Plan, WITHIN};
+use mta_lab::lab::{Lab, OWN_DOMAIN, Plan, WITHIN, queue_id};
 use mta_lab::mx::{Behaviour, Moment};
 use mta_lab::zone::Zone;
 use mta_queue::{Options, Queue, StoredDane};
@@ -49,6 +49,8 @@ fn logged(lab: &Lab, event: &str, kind: &str) -> usize {
 fn content_that_is_spoilt_is_told_with_what_to_do_and_no_more_once_it_is_dealt_with() {
     let mut plan = Plan::new();
     plan.set("queue.retry", "[\"1h\"]");
+    // A session that rests would behave as before.
+    plan.set("outbound.idle_timeout", "\"0s\"");
     let busy = Behaviour::plain("mx.busy.example").reply_at(Moment::Rcpt, "450 4.7.1 later");
     plan.site_with("busy.example", Some(busy), &[], Zone::unsigned);
     let lab = plan.start().expect("a laboratory");
@@ -85,6 +87,7 @@ fn a_full_disk_is_told_also_over_a_restart_until_there_is_room() {
     let mut plan = Plan::new();
     // More than any disk has.
     plan.set("queue.min_free_space", "\"1000000GB\"");
+    plan.set("alerts.mail", "true");
     let mut lab = plan.start().expect("a laboratory");
     let content = client::message("alice@own.example", "bob@own.example", "no room", "Hello.\n");
     let send = |lab: &Lab| {
@@ -97,13 +100,29 @@ fn a_full_disk_is_told_also_over_a_restart_until_there_is_room() {
     assert!(status(&lab, 1).contains("queue.min_free_space"));
     send(&lab);
     assert_eq!(logged(&lab, "alert", "disk"), 1, "once");
+    // The postmaster hears of it all the same, by mail that goes into the space kept free.
+    let mails = |lab: &Lab| lab.maildir(OWN_DOMAIN, "postmaster");
+    assert!(lab.wait_for_files(|| !mails(&lab).is_empty()), "a mail about it");
+    let mail = String::from_utf8_lossy(&mails(&lab)[0]).into_owned();
+    for part in [
+        "Return-Path: <>",
+        "Auto-Submitted: auto-generated",
+        "Subject: alert disk on mail.own.example",
+        "What is wrong: so little space",
+        "What to do: make room",
+        "mta-cli status",
+    ] {
+        assert!(mail.contains(part), "{part}: {mail}");
+    }
 
     lab.daemon_mut().stop().expect("stopped");
     lab.daemon_mut().change_settings(|s| s.set("queue.min_free_space", "\"1MB\"")).expect("written");
     lab.daemon_mut().launch().expect("started");
     wait_for_alert(&lab, "disk", false);
     assert_eq!(logged(&lab, "alert-cleared", "disk"), 1);
-    assert!(send(&lab).is_positive());
+    let id = queue_id(&send(&lab)).expect("there is room");
+    lab.wait_for(&id, |message| message.status == "delivered");
+    assert_eq!(mails(&lab).len(), 1, "one mail, over the restart too, and none of an end so soon");
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl Store for QueueStore {
             last_at: alert.last_at,
             count: alert.count,
             until: alert.until,
+            mailed_at: alert.mailed_at,
         });
     }
 
@@ -49,5 +50,6 @@ pub fn from_stored(stored: &StoredAlert) -> Option<Alert> {
         last_at: stored.last_at,
         count: stored.count,
         until: stored.until,
+        mailed_at: stored.mailed_at,
     })
 }

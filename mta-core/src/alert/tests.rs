@@ -64,6 +64,46 @@ fn an_alert_with_an_end_closes_by_itself() {
 }
 
 #[test]
+fn each_alert_is_told_by_mail_once_over_any_number_of_starts_and_its_end_if_it_was_long() {
+    let kept = Kept::default();
+    let alerts = Alerts::kept_in(Box::new(kept.clone()));
+    let heard = Arc::new(Mutex::new(0));
+    alerts.on_news(Arc::new({
+        let heard = Arc::clone(&heard);
+        move || *heard.lock().unwrap() += 1
+    }));
+    alerts.without_mail().raise(Kind::Provider, "met by an alert mail", "t", "r");
+    assert_eq!(alerts.untold(), None);
+    alerts.raise(Kind::Disk, "", "full", "make room");
+    let News::Opened(told) = alerts.untold().unwrap() else { panic!("it opened") };
+    assert_eq!(told.kind, Kind::Disk);
+    alerts.told(&News::Opened(told), SystemTime::now());
+    alerts.raise(Kind::Disk, "", "fuller", "make room");
+    assert_eq!(alerts.untold(), None, "once");
+    let before = *heard.lock().unwrap();
+    alerts.raise(Kind::Provider, "met by an alert mail", "t", "r");
+    assert!(*heard.lock().unwrap() > before, "other mail met it too");
+    assert!(matches!(alerts.untold(), Some(News::Opened(alert)) if alert.kind == Kind::Provider));
+    alerts.clear(Kind::Provider, "met by an alert mail");
+    alerts.clear(Kind::Disk, "");
+    assert_eq!(alerts.untold(), None, "neither was open for long");
+
+    // As if it had been open since yesterday.
+    alerts.raise(Kind::Disk, "", "full", "make room");
+    alerts.told(&alerts.untold().unwrap(), SystemTime::now());
+    let mut old = kept.load().remove(0);
+    old.first_at -= LONG_OPEN;
+    kept.save(&old);
+    let again = Alerts::kept_in(Box::new(kept));
+    assert_eq!(again.untold(), None, "the mail outlives the program");
+    again.clear(Kind::Disk, "");
+    let ended = again.untold().unwrap();
+    assert!(matches!(&ended, News::Cleared(alert, _) if alert.kind == Kind::Disk));
+    again.told(&ended, SystemTime::now());
+    assert_eq!(again.untold(), None);
+}
+
+#[test]
 fn memory_is_bounded_and_text_of_strangers_is_tame() {
     let alerts = Alerts::default();
     for n in 0..MAX_OPEN * 2 {

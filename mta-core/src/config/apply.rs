@@ -220,6 +220,7 @@ impl Config {
             stranger_reports_per_hour: self.queue.reports_to_strangers,
             postmaster: inbound::postmaster(&self.inbound_options(), &self.accounts()),
             digest_interval: self.queue.digest,
+            alert_mail: self.alerts.mail,
             ..scheduler::Options::default()
         }
     }

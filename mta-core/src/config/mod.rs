@@ -64,6 +64,8 @@ pub struct Config {
     pub sts: Sts,
     /// Reports to other domains.
     pub report: Report,
+    /// How the administrator hears of alerts.
+    pub alerts: Alerts,
     /// The relay host for everything that no destination rule routes elsewhere.
     pub relay: Relay,
     /// Rules for single destinations, by recipient domain or `.domain` for its subdomains.
@@ -285,6 +287,13 @@ pub struct Report {
     pub tls_days: u32,
 }
 
+/// How the administrator hears of alerts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Alerts {
+    /// Whether the postmaster gets mail about each.
+    pub mail: bool,
+}
+
 /// A relay host: where mail goes instead of the MX hosts of its domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Relay {
@@ -381,6 +390,7 @@ impl Config {
             outbound: Outbound::default(),
             sts: Sts::default(),
             report: Report::default(),
+            alerts: Alerts::default(),
             relay: Relay::default(),
             destinations: BTreeMap::new(),
             queue: Queue::default(),

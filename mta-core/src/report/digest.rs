@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use mta_queue::Pending;
 use mta_smtp::address::Mailbox;
 
-use super::text::{line, paragraph, rfc2822};
+use super::text::{line, paragraph, postmaster_header, rfc2822};
 
 /// Everything a digest is made of.
 #[derive(Debug, Clone, Copy)]
@@ -33,17 +33,8 @@ impl Digest<'_> {
     /// Whatever writing gives.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { hostname, id, pending, .. } = self;
-        write!(
-            out,
-            "Date: {}\r\nFrom: Mail delivery <postmaster@{hostname}>\r\nTo: <{}>\r\n\
-             Subject: {} that no sender was told of\r\nMessage-ID: <{id}@{hostname}>\r\n\
-             Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Transfer-Encoding: 8bit\r\n\r\n\
-             This is the mail server {hostname}.\r\n\r\n",
-            rfc2822(self.now),
-            line(&self.to.to_string()),
-            failures(pending.count),
-        )?;
+        let subject = format!("{} that no sender was told of", failures(pending.count));
+        postmaster_header(out, hostname, self.to, &subject, id, self.now)?;
         let opening = format!(
             "Since {}, {} could not be told to a sender: mail without a sender's address (notifications, mostly), or \
              mail from outside whose sender may be forged.",

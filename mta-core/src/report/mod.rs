@@ -2,8 +2,10 @@
 //!
 //! - `told`: who is told what became of a message, in one function.
 //! - `digest`: what nobody else is told of, for the postmaster.
+//! - `alert`: mail about one alert.
 //! - `dsn`: the content of a delivery status notification; `text`: what its lines are made of.
 
+pub mod alert;
 pub mod digest;
 pub mod dsn;
 mod text;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use mta_smtp::address::Mailbox;
 
 /// Columns at which text for people is folded.
 const TEXT_COLUMNS: usize = 76;
@@ -25,6 +26,28 @@ pub(super) fn line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c })
         .collect()
+}
+
+/// The header section of mail to the postmaster, with the empty line that ends it and who writes. RFC 3834 5: nothing answers
+/// it automatically.
+pub(super) fn postmaster_header(
+    out: &mut dyn Write,
+    hostname: &str,
+    to: &Mailbox,
+    subject: &str,
+    id: &str,
+    now: SystemTime,
+) -> io::Result<()> {
+    write!(
+        out,
+        "Date: {}\r\nFrom: Mail delivery <postmaster@{hostname}>\r\nTo: <{}>\r\n\
+         Subject: {subject}\r\nMessage-ID: <{id}@{hostname}>\r\n\
+         Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\r\n\
+         This is the mail server {hostname}.\r\n\r\n",
+        rfc2822(now),
+        line(&to.to_string()),
+    )
 }
 
 /// Text for people, folded at blanks; a word longer than a line stands alone.

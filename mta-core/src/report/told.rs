@@ -44,7 +44,7 @@ pub struct Facts<'a> {
     pub action: Action,
     /// Another server decided it. False: we did, here.
     pub remote: bool,
-    /// The message is itself a digest for the postmaster: its failure is only logged.
+    /// The message is itself a digest for the postmaster, or about an alert: its failure is only logged.
     pub is_digest: bool,
 }
 

@@ -35,9 +35,11 @@ pub struct StoredAlert {
     pub count: u64,
     /// When it closes by itself.
     pub until: Option<SystemTime>,
+    /// When the postmaster was told by mail.
+    pub mailed_at: Option<SystemTime>,
 }
 
-const COLUMNS: &str = "kind, subject, text, remedy, first_at, last_at, count, until";
+const COLUMNS: &str = "kind, subject, text, remedy, first_at, last_at, count, until, mailed_at";
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
     Ok(StoredAlert {
@@ -49,6 +51,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
         last_at: from_unix(row.get(5)?),
         count: u64::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
         until: row.get::<_, Option<i64>>(7)?.map(from_unix),
+        mailed_at: row.get::<_, Option<i64>>(8)?.map(from_unix),
     })
 }
 
@@ -74,7 +77,7 @@ impl Queue {
 fn put(tx: &mut Tx<'_>, alert: &StoredAlert) -> Result<(), QueueError> {
     tx.connection
         .prepare_cached(&format!(
-            "INSERT OR REPLACE INTO alert ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            "INSERT OR REPLACE INTO alert ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
         ))?
         .execute(params![
             alert.kind,
@@ -85,6 +88,7 @@ fn put(tx: &mut Tx<'_>, alert: &StoredAlert) -> Result<(), QueueError> {
             unix_seconds(alert.last_at),
             i64::try_from(alert.count).unwrap_or(i64::MAX),
             alert.until.map(unix_seconds),
+            alert.mailed_at.map(unix_seconds),
         ])?;
     tx.connection
         .prepare_cached(
@@ -125,6 +129,7 @@ mod tests {
             last_at: at(last),
             count: 3,
             until: Some(at(last + 100)),
+            mailed_at: (last > 10).then(|| at(last)),
         }
     }
 

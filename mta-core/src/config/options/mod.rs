@@ -32,6 +32,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "MTA-STS (RFC 8461): domains without DANE can say by HTTPS which hosts their mail goes to, and that these \
          have verified TLS.",
     ),
+    ("alerts", "How the administrator hears of what needs him, besides the log and mta-cli status."),
     ("report", "What is counted for the operators of other domains."),
     (
         "relay",

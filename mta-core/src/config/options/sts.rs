@@ -1,4 +1,4 @@
-//! MTA-STS, and reports to other domains.
+//! MTA-STS, reports to other domains, and alerts.
 
 use std::time::Duration;
 
@@ -54,6 +54,14 @@ pub(super) fn rows() -> Vec<OptionSpec> {
             (1, u16::MAX),
             |c, _| &mut c.sts.port,
             "The port of policy hosts; other than 443 only in laboratories.",
+        ),
+        option(
+            "alerts.mail",
+            "true",
+            "false",
+            |c, _| &mut c.alerts.mail,
+            "Whether the postmaster gets a mail when an alert opens, and one when it is over after more than an \
+             hour; at most ten a day. Where there is no postmaster mailbox, none is sent.",
         ),
         bounded(
             "report.tls_days",

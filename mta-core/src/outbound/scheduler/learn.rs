@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use mta_queue::{Claim, DestinationResult, Outage};
 
+use super::alert_mail::ALERT;
 use super::limit::Wave;
 use super::settle::Attempted;
 use super::signs::{self, Seen, Sign};
 use super::{HopView, Scheduler};
-use crate::alert::Kind;
+use crate::alert::{Alerts, Kind};
 use crate::log::Line;
 use crate::outbound::breaker::{Breaker, Change, Evidence, Fault, Outages, Room};
 use crate::outbound::provider::{Consequence, Row};
@@ -66,7 +67,12 @@ impl Scheduler {
         if let Some(change) = change {
             self.changed(change, now);
         }
-        let consequence = self.heard(route, &seen, now);
+        // What an alert mail runs into must not lead to another.
+        let alerts = match claim.message.origin.about.as_deref() {
+            Some(ALERT) => self.site.alerts.without_mail(),
+            _ => self.site.alerts.clone(),
+        };
+        let consequence = self.heard(route, &seen, &alerts, now);
         let ours = self.breaker().is_open().is_some() && matches!(seen.evidence, Evidence::Fault { .. });
         let put_off_until = match (consequence, seen.held_until) {
             _ if ours => Some(now + PUT_OFF),
@@ -109,20 +115,20 @@ impl Scheduler {
     }
 
     /// What a known reply leads to.
-    fn heard(&self, route: &Route, seen: &Seen, now: SystemTime) -> Consequence {
+    fn heard(&self, route: &Route, seen: &Seen, alerts: &Alerts, now: SystemTime) -> Consequence {
         let Some(group) = self.group(route) else { return Consequence::Nothing };
         if seen.delivered && self.site.providers.memory().works(&group, now) {
-            self.site.alerts.clear(Kind::Provider, &group);
+            alerts.clear(Kind::Provider, &group);
         }
         let Some((row, over_ipv6)) = &seen.heard else { return Consequence::Nothing };
         let consequence = self.site.providers.memory().heard(&group, row, *over_ipv6, now, fastrand::u64(..));
         if row.alert() {
-            self.tell(&group, row, consequence, now);
+            self.tell(&group, row, consequence, alerts, now);
         }
         consequence
     }
 
-    fn tell(&self, group: &str, row: &Row, consequence: Consequence, now: SystemTime) {
+    fn tell(&self, group: &str, row: &Row, consequence: Consequence, alerts: &Alerts, now: SystemTime) {
         let table = self.site.providers.table();
         let (title, contact) = match table.named(group) {
             Some(provider) => (provider.title.clone(), format!(" ({})", provider.contact)),
@@ -135,7 +141,7 @@ impl Scheduler {
         };
         let text = format!("{title} says ({}): {}{done}", row.class.word(), row.class.meaning());
         let remedy = format!("{}{contact}", row.advice());
-        self.site.alerts.raise_until(Kind::Provider, group, &text, &remedy, Some(now + PROVIDER_ALERT));
+        alerts.raise_until(Kind::Provider, group, &text, &remedy, Some(now + PROVIDER_ALERT));
     }
 
     /// The breaker opened or closed.

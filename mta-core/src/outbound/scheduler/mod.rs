@@ -4,6 +4,7 @@
 //! never holds up another; sleeps until something is due, something ends, or somebody says there is work. What it does
 //! not: it knows no SMTP and no mailbox (`Deliver` does), and it holds no queue in memory: only the claims under way.
 
+mod alert_mail;
 mod by_hand;
 mod hops;
 mod learn;
@@ -95,6 +96,8 @@ pub struct Options {
     pub postmaster: Option<Mailbox>,
     /// How long failures are collected for a digest, from the first. Zero: none is sent.
     pub digest_interval: Duration,
+    /// Whether the postmaster gets mail about alerts.
+    pub alert_mail: bool,
 }
 
 impl Default for Options {
@@ -112,6 +115,7 @@ impl Default for Options {
             stranger_reports_per_hour: 20,
             postmaster: None,
             digest_interval: Duration::from_secs(86_400),
+            alert_mail: true,
         }
     }
 }
@@ -149,6 +153,8 @@ pub struct Scheduler {
     stranger_reports: Mutex<StrangerReports>,
     /// What falls due by the clock alone.
     notices: Mutex<Notices>,
+    /// When the postmaster had mail about alerts, within the last day.
+    alert_mails: Mutex<Vec<SystemTime>>,
 }
 
 impl Scheduler {
@@ -166,11 +172,16 @@ impl Scheduler {
             paused_until: Mutex::new(None),
             stranger_reports: Mutex::default(),
             notices: Mutex::default(),
+            alert_mails: Mutex::default(),
         });
         scheduler.recall(SystemTime::now());
         let sender = scheduler.wake.0.clone();
         scheduler.queue.on_work(Arc::new(move || {
             // A full channel holds the news already.
+            let _ = sender.try_send(());
+        }));
+        let sender = scheduler.wake.0.clone();
+        scheduler.site.alerts.on_news(Arc::new(move || {
             let _ = sender.try_send(());
         }));
         scheduler
@@ -233,7 +244,7 @@ impl Scheduler {
         while !stop.is_fired() {
             let next = self.claim_and_start(executor, stop).await;
             // After the claims: what is in hand now is told of when it comes back.
-            let notices = self.give_notices().await;
+            let notices = self.give_notices().await.min(self.mail_alerts().await);
             let sleep = async {
                 match next {
                     Next::At(time) => drop(Timer::after(until(time.min(notices))).await),

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use mta_queue::{QueueError, QueueId, RecipientState, StoredRecipient, Unnoticed};
 use mta_smtp::reply::EnhancedStatus;
 
+use super::notify::DIGEST;
 use super::{Options, Scheduler};
 use crate::log::Line;
 use crate::outbound::Decision;
@@ -200,7 +201,7 @@ impl Scheduler {
             pending: &pending,
             now,
         };
-        let message = self.digest_message(id, &digest, now)?;
+        let message = self.postmaster_message(id, postmaster, DIGEST, now, |out| digest.write(out))?;
         let (done, stored) = std::sync::mpsc::channel();
         self.queue.store_digest(pending.count, now, message, move |result| {
             let _ = done.send(result);

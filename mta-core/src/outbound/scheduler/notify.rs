@@ -11,20 +11,20 @@ use mta_queue::{
     Claim, ClaimedRecipient, Content, Message, NewMessage, Origin, OriginKind, QueueError, QueueId,
     RecipientOutcome, Unreported,
 };
-use mta_smtp::address::ReversePath;
+use mta_smtp::address::{Mailbox, ReversePath};
 use mta_smtp::envelope::{Body, Envelope, HeaderFacts, MailParameters, Notify, Recipient, Ret};
 
+use super::alert_mail::ALERT;
 use super::settle::{News, State};
 use super::{Options, Scheduler};
 use crate::log::Line;
 use crate::outbound::{AttemptReport, Outcome};
-use crate::report::digest::Digest;
 use crate::report::dsn::{Action, MAX_RETURNED_HEADER_BYTES, Notification, RecipientReport, Returned};
 use crate::report::told::{Facts, Told, told};
 use crate::routing::Route;
 
 /// What a digest is "about", in place of a queue id.
-const DIGEST: &str = "digest";
+pub(super) const DIGEST: &str = "digest";
 
 impl Scheduler {
     /// Who hears of a recipient's new state. Asked once for each: a report to a stranger counts.
@@ -44,7 +44,7 @@ impl Scheduler {
             notify: claimed.recipient.notify,
             action,
             remote: outcome.reply.is_some(),
-            is_digest: message.origin.about.as_deref() == Some(DIGEST),
+            is_digest: matches!(message.origin.about.as_deref(), Some(DIGEST | ALERT)),
         });
         match told {
             Told::Sender => News::Sender(action),
@@ -82,28 +82,30 @@ impl Scheduler {
         self.write_notification(&claim.message, action, &about, options, now).map(Some)
     }
 
-    /// The digest as a message of the queue.
+    /// Mail to the postmaster as a message of the queue: a digest, or about an alert.
     ///
     /// # Errors
     /// It cannot be written: the disk is full.
-    pub(super) fn digest_message(
+    pub(super) fn postmaster_message(
         &self,
         id: QueueId,
-        digest: &Digest<'_>,
+        to: &Mailbox,
+        about: &str,
         now: SystemTime,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<NewMessage, QueueError> {
         let mut content = self.queue.content();
         let mut text = std::io::BufWriter::new(&mut content);
-        digest.write(&mut text)?;
+        write(&mut text)?;
         text.flush()?;
         drop(text);
         let mut envelope = Envelope::new(ReversePath::Null);
-        let smtputf8 = !digest.to.is_ascii();
+        let smtputf8 = !to.is_ascii();
         let header = HeaderFacts { eight_bit: smtputf8, ..HeaderFacts::default() };
         envelope.parameters =
             MailParameters { body: Body::EightBitMime, smtputf8, header, ..MailParameters::default() };
-        envelope.recipients.push(Recipient::new(digest.to.clone()));
-        let about = Some(DIGEST.to_owned());
+        envelope.recipients.push(Recipient::new(to.clone()));
+        let about = Some(about.to_owned());
         let origin = Origin { kind: OriginKind::Notification, about, ..Origin::default() };
         Ok(NewMessage { id, envelope, received_at: now, origin, content: content.finish()? })
     }
