@@ -24,7 +24,7 @@ pub fn print(text: &str) -> bool {
     print_bytes(text.as_bytes())
 }
 
-/// As [`print`], for octets that are not ours to change.
+/// As [`print()`], for octets that are not ours to change.
 pub fn print_bytes(octets: &[u8]) -> bool {
     let mut out = std::io::stdout().lock();
     match out.write_all(octets).and_then(|()| out.flush()) {

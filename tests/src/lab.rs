@@ -287,9 +287,12 @@ impl Lab {
         serde_json::from_value(value["messages"].take()).expect("messages as the protocol describes them")
     }
 
-    /// Waits until every recipient of a message has had an attempt, and shows it.
+    /// Waits until every recipient of a message has been tried, and shows it. An attempt that does not count, since the fault
+    /// is this host's, is one.
     pub fn settled(&self, id: &str) -> MessageView {
-        self.wait_for(id, |message| message.recipients.iter().all(|recipient| recipient.attempts > 0))
+        self.wait_for(id, |message| {
+            message.recipients.iter().all(|recipient| recipient.last_attempt_at.is_some())
+        })
     }
 
     /// Waits until a message fulfils a condition, and shows it. It is looked at again whenever the daemon logs something.

@@ -37,6 +37,8 @@ fn notices(lab: &Lab) -> Vec<String> {
 #[test]
 fn a_host_that_is_busy_first_gets_the_message_later_and_once() {
     let mut plan = hasty();
+    // A session of its own for each attempt: the host is busy for two of them.
+    plan.set("outbound.max_messages_per_session", "1");
     let busy = Behaviour::plain("mx.busy.example")
         .reply_at(Moment::Rcpt, "450 4.2.0 come back later")
         .for_sessions(2);

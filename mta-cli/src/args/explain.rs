@@ -11,7 +11,7 @@ use argh::{ArgsInfo, FromArgs};
     note = "Exit 0: mail would leave. 1: it would wait or be returned. 2: there is no such domain. 75: DNS does not answer now."
 )]
 pub struct Explain {
-    /// a domain, an address, or [IP]
+    /// a domain, an address, or an IP address in brackets
     #[argh(positional)]
     pub subject: String,
     /// print JSON
@@ -28,7 +28,7 @@ pub struct Explain {
     note = "Every host and address: STARTTLS, verification, EHLO, QUIT; nothing else is said, no login is tried. Exit codes as for explain."
 )]
 pub struct Probe {
-    /// a domain, an address, or [IP]
+    /// a domain, an address, or an IP address in brackets
     #[argh(positional)]
     pub subject: String,
     /// seconds for each step: connection, handshake, reply (20)
