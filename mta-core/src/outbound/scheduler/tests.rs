@@ -601,8 +601,12 @@ fn too_many_at_once_is_answered_with_fewer_and_not_with_a_pause_of_the_destinati
         bench.run();
         bench.put(&["slow@x.example"]);
         bench.next().await;
-        bench.put(&["busy@x.example"]);
+        let busy = bench.put(&["busy@x.example"]);
         bench.next().await;
+        // The slow one is under way until the result of the busy one stands.
+        while bench.show(busy).listed.recipients[0].attempts == 0 {
+            Timer::after(Duration::from_millis(5)).await;
+        }
         drop(bench.gate.take());
         bench.finish().await;
         let summary = bench.queue.reader().destinations(1).expect("destinations").remove(0);
@@ -635,9 +639,9 @@ fn offline_nothing_counts_and_nothing_expires_and_when_it_is_over_all_is_deliver
         while bench.scheduler.site_fault().is_none() {
             bench.next().await;
         }
+        bench.finish().await;
         let alerts = bench.site.alerts.open();
         assert_eq!((alerts.len(), alerts[0].kind), (1, crate::alert::Kind::SiteFault));
-        bench.finish().await;
         while bench.started.try_recv().is_ok() {}
         // As old as the outage, and the lifetime is over by the clock.
         let since = bench.scheduler.site_fault().expect("open").1;
