@@ -40,11 +40,13 @@ pub struct Identity {
     pub chain: Vec<Certificate>,
     /// The leaf's private key, PKCS #8.
     key: Vec<u8>,
+    /// Another chain, for clients that cannot verify a key of the first one's kind.
+    pub second: Option<Box<Identity>>,
 }
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self { chain: self.chain.clone(), key: self.key.clone() }
+        Self { chain: self.chain.clone(), key: self.key.clone(), second: self.second.clone() }
     }
 }
 
@@ -56,11 +58,25 @@ impl Identity {
 
     /// A self-signed certificate whose parameters are changed first.
     pub fn self_signed_with(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let key = new_key();
         let mut params = leaf_params(names);
         change(&mut params);
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self { chain: vec![described(&certificate, &key)], key: key.serialize_der() }
+        Self::around(&new_key(), &params)
+    }
+
+    /// A self-signed certificate around a key in PEM (PKCS #8), for these names.
+    pub fn self_signed_for_key(names: &[&str], key_pem: &str) -> Self {
+        Self::around(&KeyPair::from_pem(key_pem).expect("a private key"), &leaf_params(names))
+    }
+
+    fn around(key: &KeyPair, params: &CertificateParams) -> Self {
+        let certificate = params.self_signed(key).expect("a certificate");
+        Self { chain: vec![described(&certificate, key)], key: key.serialize_der(), second: None }
+    }
+
+    /// The same server with a second chain, for clients that cannot verify a key of the first one's kind.
+    #[must_use]
+    pub fn with_second(self, second: Self) -> Self {
+        Self { second: Some(Box::new(second)), ..self }
     }
 
     /// The server's own certificate.
@@ -144,7 +160,7 @@ impl Ca {
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let mut chain = vec![described(&certificate, &key)];
         chain.extend(self.chain());
-        Identity { chain, key: key.serialize_der() }
+        Identity { chain, key: key.serialize_der(), second: None }
     }
 
     /// This authority's certificate and those above it.

@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::cert::Identity;
@@ -585,12 +587,27 @@ impl Session {
 
 fn server_config(identity: &Identity) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ServerConfig::builder_with_provider(provider)
+    let certified = |identity: &Identity| {
+        CertifiedKey::from_der(identity.rustls_chain(), identity.rustls_key(), &provider)
+            .expect("a certificate with its key")
+    };
+    let keys = std::iter::once(identity).chain(identity.second.as_deref()).map(certified).map(Arc::new);
+    let by_kind = ByKind(keys.collect());
+    ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("ring knows the default versions")
         .with_no_client_auth()
-        .with_single_cert(identity.rustls_chain(), identity.rustls_key())
-        .expect("a certificate with its key")
+        .with_cert_resolver(Arc::new(by_kind))
+}
+
+/// The first certificate whose key the client can verify.
+#[derive(Debug)]
+struct ByKind(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByKind {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|it| it.key.choose_scheme(hello.signature_schemes()).is_some()).cloned()
+    }
 }
 
 /// The argument of MAIL or RCPT without its keyword.

@@ -316,4 +316,29 @@ mod tests {
             assert!(files.make(&key, numbers, true).is_err(), "{numbers:?}");
         }
     }
+
+    /// Matrix rows M3 and M4, every combination of numbers: what no sender could use, or would not match the chain, is not
+    /// made; `2 x 0|1|2` only where the chain brings its issuer. M7: an hour is suggested.
+    #[test]
+    fn every_combination_of_numbers_is_made_only_where_it_works() {
+        let files = Files::new();
+        let (leaf, ca, _) = chain();
+        let whole = Source::Chain(files.file("chain.pem", &format!("{leaf}{ca}")));
+        let alone = Source::Chain(files.file("leaf.pem", &leaf));
+        for (usage, selector, matching) in
+            (0..5).flat_map(|u| (0..3).flat_map(move |s| (0..4).map(move |m| (u, s, m))))
+        {
+            let defined = (2..4).contains(&usage) && selector < 2 && matching < 3;
+            for (source, has_issuer) in [(&whole, true), (&alone, false)] {
+                let made = files.make(source, (usage, selector, matching), false);
+                let wanted = defined && (usage == 3 || has_issuer);
+                assert_eq!(made.is_ok(), wanted, "{usage} {selector} {matching}: {made:?}");
+                let Ok(made) = made else { continue };
+                assert!(made.line.contains(" 3600 IN TLSA "), "{made:?}");
+                // `3 1 1` and `3 1 2` alone ask for nothing to be thought of.
+                let is_plain = usage == 3 && selector == 1 && matching > 0;
+                assert_eq!(made.warnings.is_empty(), is_plain, "{made:?}");
+            }
+        }
+    }
 }

@@ -267,4 +267,44 @@ mod tests {
         let mixed = Identity::load(&one.path().join("tls/certificate.pem"), &two.path().join("tls/key.pem"));
         assert!(matches!(mixed.expect("both readable").server_config(), Err(IdentityError::Mismatch { .. })));
     }
+
+    /// The chain that a client sees, asking for this name or for none.
+    fn shown(identity: &Identity, name: Option<&str>) -> Vec<CertificateDer<'static>> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = mta_dane::verifier::UnauthenticatedVerifier::new(&provider);
+        let mut config = mta_dane::verifier::client_config(provider, verifier).expect("usable");
+        config.enable_sni = name.is_some();
+        let name = name.unwrap_or("nobody.example").to_owned().try_into().expect("a name");
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("usable");
+        let mut server =
+            rustls::ServerConnection::new(identity.server_config().expect("usable")).expect("usable");
+        let mut rounds = 0;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).expect("into memory");
+            }
+            server.read_tls(&mut wire.as_slice()).expect("from memory");
+            server.process_new_packets().expect("a handshake");
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).expect("into memory");
+            }
+            client.read_tls(&mut wire.as_slice()).expect("from memory");
+            client.process_new_packets().expect("a handshake");
+            rounds += 1;
+            assert!(rounds < 20, "no handshake came about");
+        }
+        client.peer_certificates().expect("a chain").to_vec()
+    }
+
+    /// Matrix row M2 (RFC 7672 8.1): a name that is unknown, or none, gets the chain as well, and no alert.
+    #[test]
+    fn every_name_and_none_gets_the_one_chain() {
+        let state = tempfile::tempdir().expect("a directory");
+        let identity = Identity::load_or_make(state.path(), &domain("mx.example")).expect("made");
+        for name in [Some("mx.example"), Some("other.example"), Some("xn--bcher-kva.example"), None] {
+            assert_eq!(shown(&identity, name), identity.chain(), "{name:?}");
+        }
+    }
 }

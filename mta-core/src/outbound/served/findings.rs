@@ -14,7 +14,8 @@ use super::handshake::{Missing, Shown};
 use super::{Checked, CheckedChain, CheckedRecord, Facts, is_problem, leaf};
 use crate::control::rfc3339_of;
 
-/// A time to live above this keeps a mistake alive for too long.
+/// A time to live of so much keeps a mistake alive for too long. The validator keeps nothing longer, so it is all that can be
+/// seen.
 const LONG_TTL_SECONDS: u32 = 86_400;
 
 pub(super) fn draw(facts: &Facts, found: &HostResult) -> Checked {
@@ -65,9 +66,9 @@ fn published(facts: &Facts, found: &HostResult) -> Vec<Rule> {
                 Mark::Ok,
                 format!("{count} record{s} at {at}, secured by DNSSEC"),
             ));
-            if ttl > LONG_TTL_SECONDS {
+            if ttl >= LONG_TTL_SECONDS {
                 let text = format!(
-                    "the records may be kept for {ttl} seconds: a mistake would stay for as long. An hour is enough"
+                    "the records may be kept for {ttl} seconds or more: a mistake would stay for as long. An hour is enough"
                 );
                 rules.push(rule("ttl", "RFC 7671 13", Mark::Warn, text));
             }
