@@ -41,7 +41,7 @@ pub struct Identity {
     /// The leaf's private key, PKCS #8.
     key: Vec<u8>,
     /// Another chain, for clients that cannot verify a key of the first one's kind.
-    pub second: Option<Box<Identity>>,
+    pub second: Option<Box<Self>>,
 }
 
 impl Clone for Identity {
