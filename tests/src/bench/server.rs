@@ -178,6 +178,7 @@ fn start_mta(folder: tempfile::TempDir, calls: Option<&Path>) -> Result<Server> 
         "hostname = \"bench.example\"\n\
          state_dir = \"{}\"\n\
          [smtp]\nlisten = [\"{SERVER}\"]\nrelay_networks = [\"127.0.0.0/8\"]\n\
+         max_sessions = 1000\nmax_sessions_per_client = 1000\n\
          [dns]\nservers = [\"127.0.0.1:9\"]\n\
          [outbound]\nallow_loopback = true\n\
          [relay]\nhost = \"{sink_host}\"\nport = {sink_port}\ntls = \"never\"\n",
