@@ -17,12 +17,14 @@ use mta_dane::policy::Authenticate;
 use mta_dane::verifier::{DaneVerifier, UnauthenticatedVerifier, client_config};
 use mta_dane::verify::{self, SeenCertificate, Verdict};
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use smol::net::TcpStream;
+
+use super::judged::{Judge, Judged, Shown};
 
 /// Stands in for a name that cannot be sent in SNI; it is not sent then, and nothing is compared with it.
 const NO_NAME: &str = "invalid";
@@ -233,11 +235,12 @@ impl Client {
                     Err(_) => Err(format!("{name} is no server name")),
                 };
                 let verifier = ObservingVerifier { any, webpki, verdict: Mutex::new(None) };
-                (Verifier::Observed(Arc::new(verifier)), sni.clone())
+                (Verifier::Observed(Arc::new(Judged(verifier))), sni.clone())
             }
             Demand::WebPki { name } => {
                 let inner = self.webpki().await?;
-                (Verifier::WebPki(Arc::new(WebPkiVerifier { inner, seen: Mutex::new(None) })), name.clone())
+                let verifier = WebPkiVerifier { inner, seen: Mutex::new(None) };
+                (Verifier::WebPki(Arc::new(Judged(verifier))), name.clone())
             }
         };
         let mut config =
@@ -300,8 +303,8 @@ fn load_roots(ca_file: Option<&Path>) -> (Vec<CertificateDer<'static>>, String) 
 enum Verifier {
     Dane(Arc<DaneVerifier>),
     Any(Arc<UnauthenticatedVerifier>),
-    Observed(Arc<ObservingVerifier>),
-    WebPki(Arc<WebPkiVerifier>),
+    Observed(Arc<Judged<ObservingVerifier>>),
+    WebPki(Arc<Judged<WebPkiVerifier>>),
 }
 
 impl Verifier {
@@ -327,12 +330,12 @@ impl Verifier {
             }
             Self::Any(verifier) => seen.chain = verifier.seen().unwrap_or_default(),
             Self::Observed(verifier) => {
-                seen.chain = verifier.any.seen().unwrap_or_default();
-                seen.webpki.clone_from(&verifier.verdict.lock().unwrap_or_else(PoisonError::into_inner));
+                seen.chain = verifier.0.any.seen().unwrap_or_default();
+                seen.webpki.clone_from(&verifier.0.verdict.lock().unwrap_or_else(PoisonError::into_inner));
             }
             Self::WebPki(verifier) => {
                 let Some((chain, verdict)) =
-                    verifier.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+                    verifier.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
                 else {
                     return;
                 };
@@ -354,47 +357,18 @@ struct WebPkiVerifier {
     seen: Mutex<Option<(Vec<SeenCertificate>, Result<(), WebPkiFault>)>>,
 }
 
-impl ServerCertVerifier for WebPkiVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let chain: Vec<CertificateDer<'_>> = std::iter::once(end_entity)
-            .chain(intermediates)
-            .take(verify::MAX_SEEN)
-            .map(|der| CertificateDer::from(der.as_ref()))
-            .collect();
+impl Judge for WebPkiVerifier {
+    fn judge(&self, shown: &Shown<'_>) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict = shown.ask(&*self.inner, shown.server_name);
+        let chain: Vec<CertificateDer<'_>> =
+            shown.chain(verify::MAX_SEEN).map(|der| CertificateDer::from(der.as_ref())).collect();
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((verify::seen(&chain), noted(&verdict)));
         verdict
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+    fn signatures(&self) -> &dyn ServerCertVerifier {
+        &*self.inner
     }
 }
 
@@ -407,45 +381,18 @@ struct ObservingVerifier {
     verdict: Mutex<Option<Result<(), WebPkiFault>>>,
 }
 
-impl ServerCertVerifier for ObservingVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+impl Judge for ObservingVerifier {
+    fn judge(&self, shown: &Shown<'_>) -> Result<ServerCertVerified, rustls::Error> {
         let verdict = match &self.webpki {
-            Ok((webpki, name)) => {
-                noted(&webpki.verify_server_cert(end_entity, intermediates, name, ocsp_response, now))
-            }
+            Ok((webpki, name)) => noted(&shown.ask(&**webpki, name)),
             Err(why) => Err(WebPkiFault { result_type: ResultType::ValidationFailure, reason: why.clone() }),
         };
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
-        self.any.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        shown.ask(&*self.any, shown.server_name)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.any.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.any.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.any.supported_verify_schemes()
+    fn signatures(&self) -> &dyn ServerCertVerifier {
+        &*self.any
     }
 }
 

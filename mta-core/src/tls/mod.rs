@@ -2,4 +2,5 @@
 //! `outbound::tls_policy`, not here.
 
 pub mod client;
+pub(crate) mod judged;
 pub mod server;

@@ -10,15 +10,16 @@ use futures_lite::AsyncWriteExt;
 use futures_rustls::TlsConnector;
 use mta_dane::verifier::{UnauthenticatedVerifier, client_config};
 use mta_smtp::client::{Settings, TlsUse};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::SignatureScheme;
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls_pki_types::{CertificateDer, ServerName};
 use smol::net::TcpStream;
 
 use super::super::examine::NoContent;
 use super::super::session::{Connection, Event, Message, Stream};
 use super::super::{Options, outcome};
 use super::connect;
+use crate::tls::judged::{Judge, Judged};
 
 /// Certificates of one chain that are kept.
 const MAX_CHAIN: usize = 16;
@@ -91,8 +92,11 @@ async fn look(
         .map_err(|error| unreachable(format!("no connection: {error}")))?;
     let tcp = if implicit { tcp } else { starttls(tcp, options).await.map_err(unreachable)? };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let collector =
-        Arc::new(Collector { inner: UnauthenticatedVerifier::new(&provider), key, chain: Mutex::default() });
+    let collector = Arc::new(Judged(Collector {
+        inner: UnauthenticatedVerifier::new(&provider),
+        key,
+        chain: Mutex::default(),
+    }));
     let setup = |error: String| Missing::Unreachable(format!("TLS not possible: {error}"));
     let mut config = client_config(provider, collector.clone()).map_err(|error| setup(error.to_string()))?;
     config.enable_sni = sni.is_some();
@@ -117,7 +121,7 @@ async fn look(
                 Ok(())
             };
             let _ = futures_lite::future::or(goodbye, patience).await;
-            Ok(collector.chain.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            Ok(collector.0.chain.lock().unwrap_or_else(PoisonError::into_inner).clone())
         }
         Err(why) => Err(Missing::NoneOfThisKind(why)),
     }
@@ -156,40 +160,18 @@ struct Collector {
     chain: Mutex<Vec<CertificateDer<'static>>>,
 }
 
-impl ServerCertVerifier for Collector {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(end_entity).chain(intermediates).take(MAX_CHAIN);
+impl Judge for Collector {
+    fn judge(&self, shown: &crate::tls::judged::Shown<'_>) -> Result<ServerCertVerified, rustls::Error> {
         *self.chain.lock().unwrap_or_else(PoisonError::into_inner) =
-            chain.map(|der| der.clone().into_owned()).collect();
+            shown.chain(MAX_CHAIN).map(|der| der.clone().into_owned()).collect();
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+    fn signatures(&self) -> &dyn ServerCertVerifier {
+        &*self.inner
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+    fn schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.inner.supported_verify_schemes();
         schemes.retain(|scheme| self.key.allows(*scheme));
         schemes
