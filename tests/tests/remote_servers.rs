@@ -81,6 +81,10 @@ fn every_misdeed_at_every_step_defers_the_message_and_delays_nobody() {
         }
     }
     plan.site_with("good.example", Some(Behaviour::plain("mx.good.example")), &[], Zone::unsigned);
+    // RFC 5321 3.3: only 3yz invites the content.
+    let yes = Behaviour::plain("mx.yes.example").reply_at(Moment::Data, "250 2.0.0 taken unseen");
+    plan.site_with("yes.example", Some(yes), &[], Zone::unsigned);
+    cases.push(("yes.example".to_owned(), Moment::Data));
     let lab = plan.start().expect("a laboratory");
     let sent: Vec<String> =
         cases.iter().map(|(domain, _)| lab.send("alice@own.example", &[&format!("x@{domain}")])).collect();
@@ -140,12 +144,18 @@ fn tls_that_goes_wrong_sends_nothing_under_dane() {
     let mut plan = impatient();
     let mut domains = Vec::new();
     let identity = Identity::self_signed(&["mx"]);
+    let reply = |text: &str| Action::Reply(text.to_owned());
     for (name, moment, action) in [
         ("tls-silent", Moment::Handshake, Action::Silence),
         ("tls-endless", Moment::Handshake, Action::Raw(vec![0x16; 4_000_000])),
         ("tls-alert", Moment::Handshake, Action::Raw(vec![0x15, 3, 3, 0, 2, 2, 40])),
         ("tls-closed", Moment::Handshake, Action::Close),
         ("tls-silent-command", Moment::StartTls, Action::Silence),
+        ("tls-refused", Moment::StartTls, reply("454 4.7.0 not now")),
+        ("tls-denied", Moment::StartTls, reply("501 5.5.4 never")),
+        ("tls-garbage", Moment::StartTls, Action::Raw(b"\xff\xfe\x00\x16\x03\x01 what\r\n".to_vec())),
+        // Replies that came before the handshake must not count inside it (the class of CVE-2021-38371).
+        ("tls-injected", Moment::StartTls, reply("220 2.0.0 go\n250-mx\n250 2.1.0 ok\n250 2.1.5 ok")),
     ] {
         let domain = format!("{name}.example");
         let host = Behaviour::with_tls(&domain, &identity).at(moment, action);
@@ -156,11 +166,17 @@ fn tls_that_goes_wrong_sends_nothing_under_dane() {
     let huge = Identity::self_signed(&names.iter().map(String::as_str).collect::<Vec<&str>>());
     let host = Behaviour::with_tls("mx.huge.example", &huge);
     plan.site("huge.example", Some(host), &[huge.leaf().tlsa(3, 1, 1)]);
+    let closing = Behaviour::with_tls("mx.after.example", &identity).at(Moment::Mail, Action::Close);
+    plan.site("after.example", Some(closing), &[identity.leaf().tlsa(3, 1, 1)]);
     let lab = plan.start().expect("a laboratory");
+    let after = lab.send("alice@own.example", &["x@after.example"]);
     let huge = lab.send("alice@own.example", &["x@huge.example"]);
     let ids: Vec<String> =
         domains.iter().map(|domain| lab.send("alice@own.example", &[&format!("x@{domain}")])).collect();
     assert_eq!(lab.settled(&huge).status, "delivered");
+    assert_eq!(lab.settled(&after).status, "deferred");
+    let seen = lab.mx("mx.after.example").seen();
+    assert!(seen.messages.is_empty() && seen.connections == seen.handshakes, "{:?}", seen.transcript);
     for (domain, id) in domains.iter().zip(&ids) {
         let shown = lab.settled(id);
         assert_eq!(shown.status, "deferred", "{shown:#?}");
