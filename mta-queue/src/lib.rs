@@ -114,6 +114,10 @@ pub use state::sts::StoredStsPolicy;
 pub use state::tls_report::{
     TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,
 };
+pub use state::user::{
+    GrantKind, MAX_GRANTS, MAX_USERS, RATE_HOURS, SentHour, StoredGrant, StoredScram, StoredSecret,
+    StoredUser, UserChange,
+};
 pub use store::{Options, Queue, Statistics};
 pub use summary::{Group, Summary};
 pub use verify::{Problem, ProblemKind, Verified, verify};

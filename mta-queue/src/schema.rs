@@ -16,7 +16,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] =
-    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8];
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -234,6 +234,41 @@ const VERSION_7: &str = "
 /// When the postmaster was told of an alert.
 const VERSION_8: &str = "
     ALTER TABLE alert ADD COLUMN mailed_at INTEGER;
+";
+
+/// Users (`state::user`). `password` is a hash as text; the SCRAM columns are NULL together. `user_grant`: what a user may, by
+/// kind; `user_sent`: what it sent within an hour (hours since 1970). `secret`: random octets of this server's own.
+const VERSION_9: &str = "
+    CREATE TABLE user (
+        name TEXT PRIMARY KEY,
+        password TEXT,
+        scram_salt BLOB,
+        scram_iterations INTEGER,
+        scram_stored BLOB,
+        scram_server BLOB,
+        scram_off INTEGER NOT NULL DEFAULT 0,
+        disabled INTEGER NOT NULL DEFAULT 0,
+        mailbox INTEGER NOT NULL DEFAULT 0,
+        quota INTEGER,
+        created_at INTEGER NOT NULL,
+        last_login_at INTEGER,
+        held_at INTEGER,
+        held_reason TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE user_grant (
+        user TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (user, kind, value)
+    ) WITHOUT ROWID;
+    CREATE TABLE user_sent (
+        user TEXT NOT NULL,
+        hour INTEGER NOT NULL,
+        messages INTEGER NOT NULL,
+        recipients INTEGER NOT NULL,
+        PRIMARY KEY (user, hour)
+    ) WITHOUT ROWID;
+    CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

@@ -21,6 +21,7 @@ pub(crate) mod dane;
 pub(crate) mod outage;
 pub(crate) mod sts;
 pub(crate) mod tls_report;
+pub(crate) mod user;
 
 use crate::error::QueueError;
 use crate::store::Queue;

@@ -211,7 +211,7 @@ impl Queue {
     }
 
     /// Some work of the writer, synced before it is answered.
-    fn write(
+    pub(crate) fn write(
         &self,
         work: impl Fn(&mut Tx<'_>) -> Result<u64, QueueError> + Send + 'static,
     ) -> Result<u64, QueueError> {
