@@ -5,13 +5,14 @@
 
 use nom::Parser;
 
-use crate::address::{ForwardPath, ReversePath};
+use crate::address::{ForwardPath, Mailbox, ReversePath};
 use crate::envelope::{Body, MailParameters, Notify, RcptParameters, Ret};
 use crate::extension::Extensions;
 use crate::parse::address::Path;
 use crate::parse::command as grammar;
 use crate::parse::dsn;
 use crate::reply::Reply;
+use crate::sasl::server::Password;
 
 /// A parameter of MAIL or RCPT: keyword in capitals, value if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,13 @@ pub enum Command {
     Quit,
     /// STARTTLS (RFC 3207).
     StartTls,
+    /// AUTH (RFC 4954).
+    Auth {
+        /// The mechanism's name.
+        mechanism: String,
+        /// The initial response as it came: base64, or `=` for an empty one. May hold a password.
+        initial: Option<Password>,
+    },
 }
 
 /// What is wrong with a line.
@@ -135,10 +143,11 @@ impl Command {
             "RSET" => without_argument(Self::Rset, argument),
             "QUIT" => without_argument(Self::Quit, argument),
             "STARTTLS" => without_argument(Self::StartTls, argument),
+            "AUTH" => auth(argument.unwrap_or_default()),
             "NOOP" => Ok(Self::Noop),
             "HELP" => Ok(Self::Help),
             "VRFY" => argument.map(|_| Self::Vrfy).ok_or(CommandError::Argument),
-            "EXPN" | "ETRN" | "TURN" | "ATRN" | "SEND" | "SOML" | "SAML" | "AUTH" | "BURL" => {
+            "EXPN" | "ETRN" | "TURN" | "ATRN" | "SEND" | "SOML" | "SAML" | "BURL" => {
                 Err(CommandError::NotImplemented)
             }
             "GET" | "POST" | "PUT" | "HEAD" | "CONNECT" | "OPTIONS" => Err(CommandError::OtherProtocol),
@@ -154,6 +163,12 @@ fn without_argument(command: Command, argument: Option<&str>) -> Result<Command,
 fn bdat(argument: &str) -> Result<Command, CommandError> {
     let (_, (size, last)) = grammar::chunk(argument).map_err(|_| CommandError::Chunk)?;
     Ok(Command::Bdat { size, last })
+}
+
+/// `sasl-mech [SP initial-response]` (RFC 4954 4).
+fn auth(argument: &str) -> Result<Command, CommandError> {
+    let (_, (mechanism, initial)) = grammar::auth(argument).map_err(|_| CommandError::Argument)?;
+    Ok(Command::Auth { mechanism: mechanism.to_owned(), initial: initial.map(Password::new) })
 }
 
 fn client_name(argument: Option<&str>) -> Result<String, CommandError> {
@@ -218,6 +233,8 @@ pub fn mail_parameters(
             ("RET", Some(value)) if offered.dsn => {
                 read.ret = Some(Ret::parse(value).ok_or(CommandError::Parameter)?)
             }
+            // RFC 4954 5: by whom it was submitted first. Nobody is trusted to say so, so it is checked and not kept.
+            ("AUTH", Some(value)) if !offered.auth.is_empty() => submitter(value)?,
             ("ENVID", Some(value)) if offered.dsn => {
                 read.envid = Some(dsn::whole(value, dsn::envid).ok_or(CommandError::Parameter)?);
             }
@@ -266,6 +283,7 @@ fn unusable(keyword: &str, offered: &Extensions) -> CommandError {
         "SMTPUTF8" => offered.smtputf8,
         "REQUIRETLS" => offered.require_tls,
         "RET" | "ENVID" => offered.dsn,
+        "AUTH" => !offered.auth.is_empty(),
         _ => false,
     };
     if known { CommandError::Parameter } else { CommandError::UnknownParameter }
@@ -279,6 +297,13 @@ fn size(value: Option<&str>, limit: u64) -> Result<u64, CommandError> {
     }
     let size: u64 = digits.parse().map_err(|_| CommandError::TooBig)?;
     if limit > 0 && size > limit { Err(CommandError::TooBig) } else { Ok(size) }
+}
+
+/// `AUTH=<>` or `AUTH=` and a mailbox in xtext (RFC 4954 3, 5).
+fn submitter(value: &str) -> Result<(), CommandError> {
+    let text = dsn::whole(value, crate::parse::address::xtext).ok_or(CommandError::Parameter)?;
+    let known = text == "<>" || Mailbox::parse(&text).is_ok();
+    if known { Ok(()) } else { Err(CommandError::Parameter) }
 }
 
 /// BINARYMIME needs CHUNKING (RFC 3030 3) and is not offered.
@@ -384,7 +409,14 @@ mod tests {
         ] {
             assert_eq!(mail_line(parameters, &plain), Err(error), "{parameters}");
         }
-        let all = Extensions { starttls: true, size_limit: 0, dsn: true, smtputf8: true, require_tls: true };
+        let all = Extensions {
+            starttls: true,
+            size_limit: 0,
+            dsn: true,
+            smtputf8: true,
+            require_tls: true,
+            ..Extensions::default()
+        };
         let read = mail_line(" SMTPUTF8 RET=HDRS ENVID=a+2Bb REQUIRETLS SIZE=18446744073709551615", &all)
             .expect("good");
         assert_eq!((read.ret, read.envid.as_deref(), read.smtputf8), (Some(Ret::Headers), Some("a+b"), true));

@@ -39,6 +39,7 @@ impl Player {
             hostname: Domain::parse("mx.our.example").expect("a domain"),
             postmaster: Mailbox::parse("postmaster@our.example").expect("a mailbox"),
             extensions: Extensions { starttls: true, size_limit: 10_000, ..Extensions::default() },
+            require_auth: false,
             limits: Limits::default(),
         };
         let now = Instant::now();
@@ -114,7 +115,7 @@ impl Player {
         } else if line == "TLS" {
             assert!(self.wants_tls, "{place}");
             let (version, cipher) = ("TLSv1.3".to_owned(), "TLS_AES_256_GCM_SHA384".to_owned());
-            self.input(Input::TlsStarted(TlsInfo { version, cipher, sni: None }));
+            self.input(Input::TlsStarted(TlsInfo { version, cipher, ..TlsInfo::default() }));
         } else {
             panic!("{place}: not a line of a dialog: {line}");
         }

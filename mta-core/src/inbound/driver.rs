@@ -16,6 +16,7 @@ use mta_queue::Queue;
 use mta_smtp::address::ReversePath;
 use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
+use mta_smtp::sasl::server::Answer;
 use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
 
 use crate::inbound::Settings;
@@ -212,6 +213,8 @@ impl Driver {
                 Verdict::Accept
             }
             Question::Helo { .. } => Verdict::Accept,
+            // Not offered here.
+            Question::Auth(_) => Verdict::Auth(Answer::Refused),
             Question::Mail { reverse_path, .. } if self.is_paused() => {
                 self.reverse_path = Some(reverse_path);
                 Verdict::Reply(self.paused(451))
@@ -425,6 +428,7 @@ fn tls_info(connection: &rustls::ServerConnection) -> TlsInfo {
         // rustls marks the suites of TLS 1.3 in its own way.
         cipher: cipher.unwrap_or_default().replacen("TLS13_", "TLS_", 1),
         sni: connection.server_name().map(str::to_owned),
+        ..TlsInfo::default()
     }
 }
 

@@ -90,11 +90,13 @@ impl Settings {
             smtputf8: true,
             // Offered inside TLS only.
             require_tls: tls.is_some(),
+            ..Extensions::default()
         };
         let session = SessionOptions {
             hostname: options.hostname.clone(),
             postmaster: postmaster_mailbox(&options, &accounts),
             extensions,
+            require_auth: false,
             limits: options.limits.clone(),
         };
         let mut stranger_session = session.clone();

@@ -57,8 +57,11 @@ mod tests {
     fn the_line_by_rfc5321_4_4() {
         let hostname = Domain::parse("mx.example").expect("a domain");
         let recipient = Mailbox::parse("\"a b\"@c.example").expect("a mailbox");
-        let tls =
-            TlsInfo { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_256_GCM_SHA384".to_owned(), sni: None };
+        let tls = TlsInfo {
+            version: "TLSv1.3".to_owned(),
+            cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+            ..TlsInfo::default()
+        };
         let mut trace = Trace {
             client_name: "client.example",
             client: "192.0.2.1".parse().expect("an address"),

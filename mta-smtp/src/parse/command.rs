@@ -1,7 +1,7 @@
 //! Commands (RFC 5321 4.1.1): a verb, and an argument whose grammar the verb decides.
 
 use nom::branch::alt;
-use nom::bytes::complete::{tag_no_case, take_while_m_n};
+use nom::bytes::complete::{tag_no_case, take_while_m_n, take_while1};
 use nom::character::complete::{alpha1, char, digit1};
 use nom::combinator::{all_consuming, map, map_opt, opt, rest};
 use nom::multi::many0;
@@ -12,6 +12,9 @@ use crate::parse::address::{Path, esmtp_parameter, path};
 
 /// The longest name a client may give itself: a domain or an address literal.
 const MAX_CLIENT_NAME_OCTETS: usize = 255;
+
+/// The longest name of a SASL mechanism (RFC 4422 3.1).
+const MAX_MECHANISM_OCTETS: usize = 20;
 
 /// A verb and whatever follows its space.
 pub(crate) fn verb(input: &str) -> IResult<&str, (&str, Option<&str>)> {
@@ -41,6 +44,14 @@ pub(crate) fn begins_with_path(keyword: &'static str, input: &str) -> bool {
     let end = alt((map(char(' '), |_| ()), map(nom::combinator::eof, |_| ())));
     let parsed: IResult<&str, Path> = preceded(tag_no_case(keyword), terminated(path, end)).parse(input);
     parsed.is_ok()
+}
+
+/// `sasl-mech [SP initial-response]`, the argument of AUTH (RFC 4954 8, RFC 4422 3.1). The response is base64 or `=`.
+pub(crate) fn auth(input: &str) -> IResult<&str, (&str, Option<&str>)> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mechanism = take_while_m_n(1, MAX_MECHANISM_OCTETS, letter);
+    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    all_consuming(pair(mechanism, opt(preceded(char(' '), take_while1(base64))))).parse(input)
 }
 
 /// `chunk-size [SP "LAST"]`, the argument of BDAT (RFC 3030 2). Sizes beyond 64 bits are none.

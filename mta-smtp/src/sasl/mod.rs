@@ -1,10 +1,11 @@
 //! SASL (RFC 4422) as small state machines without I/O: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 (RFC 7677).
 //!
-//! What it does: the client side of each exchange, and the choice among the mechanisms a server offers. What it does
-//! not: no base64 and no SMTP framing, which are the session's (RFC 4954), and no decision whether a password may be
+//! What it does: the client side of each exchange, and the choice among the mechanisms a server offers; the server side is
+//! `server`. What it does not: no base64 and no SMTP framing, which are the session's (RFC 4954), and no decision whether a password may be
 //! sent at all: PLAIN and LOGIN hand it to whoever asks, so the session starts them only inside verified TLS.
 
 mod scram;
+pub mod server;
 
 use std::fmt;
 
@@ -95,6 +96,10 @@ pub enum SaslError {
     ServerError,
     /// No random numbers were to be had.
     NoRandom,
+    /// The client asks to act for somebody else (RFC 4422 2).
+    ActsForAnother,
+    /// The channel binding is not that of this connection, or was left out although it was offered (RFC 5802 6).
+    ChannelBinding,
 }
 
 impl fmt::Display for SaslError {
@@ -111,6 +116,8 @@ impl fmt::Display for SaslError {
             }
             Self::ServerError => f.write_str("the server reported an error in the exchange"),
             Self::NoRandom => f.write_str("no random numbers available"),
+            Self::ActsForAnother => f.write_str("the client asks to act for another user"),
+            Self::ChannelBinding => f.write_str("the channel binding is not that of this connection"),
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use crate::reply::{Reply, ReplyClass};
 use crate::server::{Options, TlsInfo};
 
@@ -20,6 +23,10 @@ pub(crate) struct Common {
     pub(crate) tls: Option<TlsInfo>,
     /// The client's name and whether it came by EHLO.
     pub(crate) client: Option<Client>,
+    /// Who the client has proven to be.
+    pub(crate) login: Option<String>,
+    /// Logins that failed.
+    pub(crate) auth_failures: usize,
     /// Replies not yet handed to the driver: a pipelined group is answered in one write.
     pub(crate) replies: Vec<u8>,
     /// Refusals of our own, for the log.
@@ -52,6 +59,8 @@ impl Common {
             options,
             tls,
             client: None,
+            login: None,
+            auth_failures: 0,
             replies: Vec::new(),
             refusals: Vec::new(),
             errors: 0,
@@ -68,6 +77,12 @@ impl Common {
         if reply.class() == ReplyClass::PermanentNegative {
             self.errors += 1;
         }
+        self.wait_until = self.now + self.options.limits.command_timeout;
+    }
+
+    /// Queues a challenge of a login, which may be longer than a reply line (RFC 4954 4).
+    pub(crate) fn challenge(&mut self, challenge: &[u8]) {
+        self.replies.extend_from_slice(format!("334 {}\r\n", BASE64.encode(challenge)).as_bytes());
         self.wait_until = self.now + self.options.limits.command_timeout;
     }
 

@@ -6,6 +6,7 @@ use crate::address::ForwardPath;
 use crate::address::ReversePath;
 use crate::envelope::{Envelope, HeaderFacts, MailParameters, RcptParameters};
 use crate::reply::Reply;
+use crate::sasl::server::{Answer, ChannelBindings, Query};
 
 /// What the driver tells the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub enum Input<'a> {
 }
 
 /// What TLS agreed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TlsInfo {
     /// The protocol version, `TLSv1.3`.
     pub version: String,
@@ -33,6 +34,10 @@ pub struct TlsInfo {
     pub cipher: String,
     /// The server name the client asked for, if any.
     pub sni: Option<String>,
+    /// What a login can be bound to.
+    pub bindings: ChannelBindings,
+    /// Whether the client has shown a certificate.
+    pub client_certificate: bool,
 }
 
 /// What the driver has to do next.
@@ -71,6 +76,8 @@ pub enum Question {
         /// The name, as it came.
         name: String,
     },
+    /// A login needs to know something. Answered by `Verdict::Auth`, or by a reply that ends the attempt.
+    Auth(Query),
     /// A transaction begins.
     Mail {
         /// Who is told of failures.
@@ -108,4 +115,6 @@ pub enum Verdict {
     Reply(Reply),
     /// No, and close the connection after this reply.
     Close(Reply),
+    /// The answer to `Question::Auth`.
+    Auth(Answer),
 }

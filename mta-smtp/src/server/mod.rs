@@ -12,6 +12,7 @@
 //! (RFC 2920 3.1), end a line by anything but CR LF. Each of these ends the session, so that content is never read
 //! as commands and nothing said in the clear is answered within TLS.
 
+mod auth;
 mod common;
 mod content;
 mod event;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::command::{Command, CommandError};
+use crate::extension::AUTH_LINE_OCTETS;
 use crate::line::{Framed, Framer};
 use crate::reply::Reply;
 use common::Common;
@@ -112,12 +114,20 @@ impl Session {
         self.common.tls.as_ref()
     }
 
-    /// The protocol's name for the trace line (RFC 5321 4.4, RFC 3848): `SMTP`, `ESMTP` or `ESMTPS`.
+    /// Who the client has proven to be.
+    pub fn login(&self) -> Option<&str> {
+        self.common.login.as_deref()
+    }
+
+    /// The protocol's name for the trace line (RFC 5321 4.4, RFC 3848): `SMTP`, `ESMTP`, `ESMTPS`, `ESMTPA` or `ESMTPSA`.
     pub fn protocol(&self) -> &'static str {
-        match (&self.common.client, &self.common.tls) {
-            (Some(client), Some(_)) if client.esmtp => "ESMTPS",
-            (Some(client), None) if client.esmtp => "ESMTP",
-            _ => "SMTP",
+        let esmtp = self.common.client.as_ref().is_some_and(|client| client.esmtp);
+        match (esmtp, self.common.tls.is_some(), self.common.login.is_some()) {
+            (true, true, true) => "ESMTPSA",
+            (true, true, false) => "ESMTPS",
+            (true, false, true) => "ESMTPA",
+            (true, false, false) => "ESMTP",
+            (false, ..) => "SMTP",
         }
     }
 
@@ -173,6 +183,7 @@ impl Session {
         self.input = Vec::new();
         self.framer = Framer::default();
         self.common.client = None;
+        self.common.login = None;
         self.common.tls = Some(tls);
         self.common.wait_until = self.common.now + self.common.options.limits.command_timeout;
         self.state = State::ExpectHelo(ExpectHelo);
@@ -208,6 +219,7 @@ impl Session {
         match &self.state {
             State::ExpectContentEnd(_) => self.step_content(),
             State::Swallow(_) => self.swallow(),
+            State::ExpectAuth(_) => self.step_auth(),
             state if state.reads_commands() => self.step_command(),
             _ => false,
         }
@@ -220,7 +232,7 @@ impl Session {
             self.state = State::Closing;
             return true;
         }
-        let limit = self.common.options.extensions.offered(self.common.tls.is_some()).command_line_limit();
+        let limit = self.line_limit();
         match self.framer.next(&self.input, limit) {
             Framed::Incomplete { discard } => {
                 self.consume(discard);
@@ -242,6 +254,13 @@ impl Session {
             }
             Framed::Endless => self.give_up(Reply::with_status(421, (4, 7, 0), "a line without end")),
         }
+    }
+
+    /// The longest command line taken now. AUTH has room for its initial response while it may come.
+    fn line_limit(&self) -> usize {
+        let offered = state::offered(&self.common);
+        let may_log_in = !offered.auth.is_empty() && self.common.login.is_none();
+        if may_log_in { AUTH_LINE_OCTETS } else { offered.command_line_limit() }
     }
 
     fn command(&mut self, command: Result<Command, CommandError>) {

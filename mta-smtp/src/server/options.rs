@@ -14,6 +14,8 @@ pub struct Options {
     pub postmaster: Mailbox,
     /// What is offered.
     pub extensions: Extensions,
+    /// Whether a client has to log in before it sends (RFC 6409 4.3).
+    pub require_auth: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -27,6 +29,8 @@ pub struct Limits {
     pub transactions: usize,
     /// Permanently refused commands, recipients and messages before the session is closed; 20.
     pub errors: usize,
+    /// Failed logins before the session is closed; 3.
+    pub auth_failures: usize,
     /// Commands that bring no mail further (NOOP, RSET, VRFY, HELP, a second EHLO) between two messages; 100.
     pub idle_commands: usize,
     /// The longest line of content, in octets without its CR LF; 1 MiB.
@@ -55,6 +59,7 @@ impl Default for Limits {
             recipients: 1000,
             transactions: 1000,
             errors: 20,
+            auth_failures: 3,
             idle_commands: 100,
             content_line_octets: 1024 * 1024,
             header_octets: 256 * 1024,

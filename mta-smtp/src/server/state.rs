@@ -7,6 +7,8 @@ use crate::command::{Command, CommandError, Parameter, mail_parameters, rcpt_par
 use crate::envelope::{Envelope, Recipient};
 use crate::extension::Extensions;
 use crate::reply::Reply;
+use crate::sasl::server::ServerMechanism;
+use crate::server::auth::ExpectAuth;
 use crate::server::common::{Client, Common};
 use crate::server::content::{ExpectContentEnd, most_octets};
 use crate::server::{Question, Verdict};
@@ -25,6 +27,8 @@ pub(crate) enum State {
     ExpectChunk(Box<ExpectContentEnd>),
     /// Within a chunk that is refused.
     Swallow(Swallow),
+    /// Within a login.
+    ExpectAuth(Box<ExpectAuth>),
     ExpectVerdict(ExpectVerdict),
     /// The handshake is the driver's.
     ExpectTls,
@@ -63,6 +67,7 @@ pub(crate) struct Swallow {
 pub(crate) enum ExpectVerdict {
     Connect,
     Helo { client: Client },
+    Auth(Box<ExpectAuth>),
     Mail { envelope: Envelope },
     Rcpt { transaction: ExpectRcpt, recipient: Recipient },
     Data,
@@ -102,6 +107,7 @@ impl State {
                 next.stay_idle(common, &Reply::with_status(250, (2, 0, 0), "ok"))
             }
             Command::StartTls => self.start_tls(common),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_ref(), common),
             Command::Mail(path, parameters) => self.mail(path, &parameters, common),
             Command::Rcpt(path, parameters) => self.rcpt(path, &parameters, common),
             Command::Data => self.data(common),
@@ -115,13 +121,13 @@ impl State {
     }
 
     /// Refuses a command and leaves everything as it was.
-    fn refuse(self, common: &mut Common, reply: Reply) -> Next {
+    pub(crate) fn refuse(self, common: &mut Common, reply: Reply) -> Next {
         common.refuse(reply);
         (self, None)
     }
 
     /// Refuses a command that may not come now (RFC 5321 4.1.4).
-    fn out_of_order(self, common: &mut Common, text: &str) -> Next {
+    pub(crate) fn out_of_order(self, common: &mut Common, text: &str) -> Next {
         self.refuse(common, Reply::with_status(503, (5, 5, 1), text))
     }
 
@@ -226,6 +232,7 @@ fn too_early(command: &Command) -> Option<Reply> {
         Command::Ehlo(_) | Command::Helo(_) => "EHLO",
         Command::StartTls => "STARTTLS",
         Command::Data => "DATA",
+        Command::Auth { .. } => "AUTH",
         _ => return None,
     };
     Some(Reply::with_status(503, (5, 5, 0), format!("sent more behind {verb} without waiting for the reply")))
@@ -245,6 +252,11 @@ impl ExpectMail {
         if common.transactions >= common.options.limits.transactions {
             common.refuse(Reply::with_status(421, (4, 7, 0), "too many messages in one session"));
             return (State::Closing, None);
+        }
+        if common.options.require_auth && common.login.is_none() {
+            // RFC 4954 6
+            let reply = Reply::with_status(530, (5, 7, 0), "log in first");
+            return State::ExpectMail(self).refuse(common, reply);
         }
         let offered = offered(common);
         let ascii = path.mailbox().is_none_or(|mailbox| mailbox.is_ascii());
@@ -294,8 +306,14 @@ impl ExpectRcpt {
 impl ExpectVerdict {
     /// Takes the answer to the open question. `more` tells that the client already sent more.
     pub(crate) fn verdict(self, verdict: Verdict, more: bool, common: &mut Common) -> State {
+        let verdict = match self {
+            Self::Auth(exchange) => return exchange.verdict(verdict, common),
+            _ => verdict,
+        };
         let reply = match verdict {
             Verdict::Accept => None,
+            // No answer to this question: as if there were none.
+            Verdict::Auth(_) => Some(Reply::with_status(451, (4, 3, 0), "not decided")),
             Verdict::Reply(reply) => Some(reply),
             Verdict::Close(reply) => {
                 common.reply(&reply);
@@ -316,6 +334,7 @@ impl ExpectVerdict {
             }
             Self::Data => data_allowed(accepted, more, reply, common),
             Self::Chunk { size, last } => chunk_allowed(size, last, accepted, reply, common),
+            Self::Auth(_) => State::ExpectMail(ExpectMail),
             Self::ContentEnd => {
                 common
                     .reply(&reply.unwrap_or_else(|| Reply::with_status(250, (2, 0, 0), "message accepted")));
@@ -403,7 +422,15 @@ fn chunk_allowed(size: u64, last: bool, accepted: bool, reply: Option<Reply>, co
     State::ExpectContentEnd(Box::new(ExpectContentEnd::chunked(common.now, limits, size, last)))
 }
 
-/// What is offered at this point of the session.
-fn offered(common: &Common) -> Extensions {
-    common.options.extensions.offered(common.tls.is_some())
+/// What is offered at this point of the session: a login that needs something of TLS only where that is there.
+pub(crate) fn offered(common: &Common) -> Extensions {
+    let mut offered = common.options.extensions.offered(common.tls.is_some());
+    let tls = common.tls.as_ref();
+    if tls.is_none_or(|tls| tls.bindings.is_empty()) {
+        offered.auth = offered.auth.without(ServerMechanism::ScramSha256Plus);
+    }
+    if !tls.is_some_and(|tls| tls.client_certificate) {
+        offered.auth = offered.auth.without(ServerMechanism::External);
+    }
+    offered
 }

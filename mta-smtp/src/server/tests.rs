@@ -8,6 +8,7 @@ use super::*;
 use crate::address::{Domain, ForwardPath, Mailbox};
 use crate::extension::Extensions;
 
+mod auth;
 mod bdat;
 
 /// A message the server took responsibility for.
@@ -38,6 +39,7 @@ fn options() -> Options {
         hostname: Domain::parse("mx.example").expect("a domain"),
         postmaster: Mailbox::parse("postmaster@mx.example").expect("a mailbox"),
         extensions: Extensions { starttls: true, size_limit: 100_000, ..Extensions::default() },
+        require_auth: false,
         limits: Limits::default(),
     }
 }
@@ -114,6 +116,7 @@ impl Client {
         let text = match &question {
             Question::Connect => "connect".to_owned(),
             Question::Helo { name } => format!("helo {name}"),
+            Question::Auth(query) => format!("auth {query:?}"),
             Question::Mail { reverse_path, .. } => format!("mail {reverse_path}"),
             Question::Rcpt { path, .. } => format!("rcpt {path}"),
             Question::Data { envelope } => {
@@ -267,7 +270,7 @@ fn starttls_forgets_everything() {
     let mut client = Client::new(options());
     client.send(OPEN).send(b"STARTTLS\r\n");
     assert!(client.start_tls && client.codes() == [220, 250, 220]);
-    let tls = TlsInfo { version: "TLSv1.3".to_owned(), cipher: "X".to_owned(), sni: None };
+    let tls = TlsInfo { version: "TLSv1.3".to_owned(), cipher: "X".to_owned(), ..TlsInfo::default() };
     client.input(Input::TlsStarted(tls)).send(b"MAIL FROM:<a@b>\r\n");
     assert_eq!(client.codes()[3..], [503]);
     client.sent.clear();
