@@ -19,8 +19,9 @@
 //! # The life of a message
 //!
 //! In: [`net`] accepts a connection; [`inbound`] drives `mta_smtp::server` over it, answers its questions (who may send
-//! to whom, from [`account`] and the configured networks), streams the content into the queue's writer behind a
-//! `Received` line, and says `250` only after the queue's commit was synced.
+//! to whom, from [`account`] and the configured networks), streams the content into the queue's writer, lets the stages of
+//! `content` look at the message and change its header section (the trace line is one of them), and says `250` only after
+//! the queue's commit was synced.
 //!
 //! Out: [`outbound::scheduler`] claims the due recipients of a destination, as many at once as its hosts are found to
 //! take and as [`outbound::breaker`] allows while the fault may be ours; [`routing`] says where they go. Mail for our own
@@ -44,6 +45,7 @@ pub mod account;
 pub mod alert;
 pub mod clock;
 pub mod config;
+mod content;
 pub mod control;
 pub mod daemon;
 pub mod delivery;

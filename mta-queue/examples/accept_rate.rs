@@ -63,7 +63,7 @@ fn accept(queue: &Queue, producer: usize, n: usize) {
     let content = content.finish().expect("finish");
     let (id, received_at) = (queue.new_id(), SystemTime::now());
     let (done, answer) = channel();
-    let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content };
+    let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content, hold: None };
     queue.accept(message, move |result| done.send(result).expect("producer waits"));
     answer.recv().expect("answered").expect("accepted");
 }

@@ -99,7 +99,7 @@ fn put(queue: &Queue, n: usize, domain: &str) -> Receiver<Result<(), QueueError>
     let content = content.finish().expect("finish");
     let (id, received_at) = (queue.new_id(), SystemTime::now());
     let (done, answer) = channel();
-    let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content };
+    let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content, hold: None };
     queue.accept(message, move |result| drop(done.send(result)));
     answer
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use rusqlite::params;
 
-use crate::content::Body;
 use crate::crash;
 use crate::destination::{self, Change};
 use crate::error::QueueError;
@@ -49,10 +48,7 @@ impl Operation for Accept {
 
 /// Content of a message that goes through the write-ahead log.
 pub(crate) fn weight_bytes(message: &NewMessage) -> u64 {
-    match &message.content.body {
-        Body::Inline(bytes) => bytes.len() as u64,
-        Body::File(_) => 0,
-    }
+    message.content.front.len() as u64
 }
 
 /// Writes the rows of a new message.
@@ -111,15 +107,9 @@ fn store_message(tx: &Tx<'_>, message: &NewMessage) -> Result<(), QueueError> {
     let id = message.id.as_i64();
     let parameters = &message.envelope.parameters;
     let origin = serde_json::to_string(&message.origin).map_err(|_| QueueError::Invalid("origin"))?;
-    let file = match &message.content.body {
-        Body::Inline(bytes) => {
-            let mut insert =
-                tx.connection.prepare_cached("INSERT INTO content (id, data) VALUES (?1, ?2)")?;
-            insert.execute(params![id, &bytes[..]]).map_err(taken)?;
-            None
-        }
-        Body::File(file) => Some(file.id),
-    };
+    let file = message.content.file.as_ref().map(|file| file.id);
+    let mut insert = tx.connection.prepare_cached("INSERT INTO content (id, data) VALUES (?1, ?2)")?;
+    insert.execute(params![id, &message.content.front[..]]).map_err(taken)?;
     tx.connection
         .prepare_cached(
             "INSERT INTO message (id, reverse_path, body, smtputf8, require_tls, ret, envid, size, content_file,

@@ -225,7 +225,9 @@ struct Named {
 
 fn named_files(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
     let mut find = connection.prepare(
-        "SELECT id, content_file, size FROM message WHERE content_file IS NOT NULL AND finished_at IS NULL ORDER BY id",
+        "SELECT m.id, m.content_file, m.size - ifnull(length(c.data), 0)
+         FROM message m LEFT JOIN content c ON c.id = m.id
+         WHERE m.content_file IS NOT NULL AND m.finished_at IS NULL ORDER BY m.id",
     )?;
     let named = find.query_map([], |row| {
         let size: i64 = row.get(2)?;

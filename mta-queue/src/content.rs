@@ -6,6 +6,9 @@
 //! commits a row that names the file. A file that no row names is deleted at the next start. The figures behind this
 //! are in DESIGN.md.
 //!
+//! The front of a message (its header section) is known last, when what stands behind it has been seen: `finish_behind`
+//! puts it before what was written. Where that is large, the front lies in the database and the rest in the file.
+//!
 //! What it does not: nothing here knows SQL, what a message is, or what its bytes mean.
 
 use std::fs::{self, File};
@@ -267,15 +270,24 @@ impl ContentWriter {
     ///
     /// # Errors
     /// What the disk reports; `StorageFull` where it is full.
-    pub fn finish(mut self) -> io::Result<Content> {
+    pub fn finish(self) -> io::Result<Content> {
+        self.finish_behind(Vec::new())
+    }
+
+    /// As `finish`, with `front` before everything that was written.
+    ///
+    /// # Errors
+    /// What the disk reports; `StorageFull` where it is full.
+    pub fn finish_behind(mut self, mut front: Vec<u8>) -> io::Result<Content> {
+        let size_bytes = self.size_bytes.saturating_add(front.len() as u64);
         if self.spill.is_none() {
-            let body = Body::Inline(std::mem::take(&mut self.buffer).into());
-            return Ok(Content { body, size_bytes: self.size_bytes });
+            front.extend_from_slice(&std::mem::take(&mut self.buffer));
+            return Ok(Content { front: front.into(), file: None, size_bytes });
         }
         self.flush_buffer()?;
         let Some(spill) = self.spill.take() else { return Err(io::Error::other("no spill file")) };
         let file = name_spill(&self.store, spill)?;
-        Ok(Content { body: Body::File(file), size_bytes: self.size_bytes })
+        Ok(Content { front: front.into(), file: Some(file), size_bytes })
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
@@ -351,17 +363,11 @@ impl Write for ContentWriter {
 /// Complete content that no message refers to yet. Dropped without being accepted, it is deleted.
 #[derive(Debug)]
 pub struct Content {
-    pub(crate) body: Body,
+    /// For the database: all of it, or what comes before the file.
+    pub(crate) front: Arc<[u8]>,
+    /// The rest, synced and named, where it is large.
+    pub(crate) file: Option<StoredFile>,
     size_bytes: u64,
-}
-
-/// Where complete content lies.
-#[derive(Debug)]
-pub(crate) enum Body {
-    /// In memory, for the database.
-    Inline(Arc<[u8]>),
-    /// In a file, synced and named.
-    File(StoredFile),
 }
 
 /// A complete file, deleted when dropped unless a committed row names it.
@@ -391,15 +397,18 @@ impl Content {
     /// # Errors
     /// What the disk reports.
     pub fn open(&self) -> io::Result<ContentReader> {
-        match &self.body {
-            Body::Inline(bytes) => Ok(ContentReader::from_memory(Arc::clone(bytes))),
-            Body::File(file) => ContentReader::from_file(&file.store.path(file.id), self.size_bytes),
+        match &self.file {
+            None => Ok(ContentReader::from_memory(Arc::clone(&self.front))),
+            Some(file) => {
+                let path = file.store.path(file.id);
+                ContentReader::from_file(Arc::clone(&self.front), &path, self.size_bytes)
+            }
         }
     }
 
     /// A committed row refers to it now.
     pub(crate) fn keep(mut self) {
-        if let Body::File(file) = &mut self.body {
+        if let Some(file) = &mut self.file {
             file.keep = true;
         }
     }
@@ -408,33 +417,29 @@ impl Content {
 /// Reads stored content from its first octet. Blocks on the disk.
 #[derive(Debug)]
 pub struct ContentReader {
-    source: Source,
+    front: Cursor<Arc<[u8]>>,
+    /// What comes behind the front.
+    file: Option<File>,
     size_bytes: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    Memory(Cursor<Arc<[u8]>>),
-    File(File),
 }
 
 impl ContentReader {
     pub(crate) fn from_memory(bytes: Arc<[u8]>) -> Self {
         let size_bytes = bytes.len() as u64;
-        Self { source: Source::Memory(Cursor::new(bytes)), size_bytes }
+        Self { front: Cursor::new(bytes), file: None, size_bytes }
     }
 
     /// # Errors
-    /// What the disk reports; `InvalidData` where the file has not the size it was stored with.
-    pub(crate) fn from_file(path: &Path, size_bytes: u64) -> io::Result<Self> {
+    /// What the disk reports; `InvalidData` where front and file together have not the size they were stored with.
+    pub(crate) fn from_file(front: Arc<[u8]>, path: &Path, size_bytes: u64) -> io::Result<Self> {
         let file = File::open(path)?;
-        if file.metadata()?.len() != size_bytes {
+        if file.metadata()?.len().checked_add(front.len() as u64) != Some(size_bytes) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the content file has another size than was stored",
             ));
         }
-        Ok(Self { source: Source::File(file), size_bytes })
+        Ok(Self { front: Cursor::new(front), file: Some(file), size_bytes })
     }
 
     /// The size of the whole content in octets.
@@ -447,11 +452,9 @@ impl ContentReader {
     /// # Errors
     /// What the disk reports.
     pub fn rewind(&mut self) -> io::Result<()> {
-        match &mut self.source {
-            Source::Memory(cursor) => cursor.set_position(0),
-            Source::File(file) => {
-                file.seek(SeekFrom::Start(0))?;
-            }
+        self.front.set_position(0);
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(0))?;
         }
         Ok(())
     }
@@ -459,9 +462,9 @@ impl ContentReader {
 
 impl Read for ContentReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.source {
-            Source::Memory(cursor) => cursor.read(buffer),
-            Source::File(file) => file.read(buffer),
+        match (self.front.read(buffer)?, &mut self.file) {
+            (0, Some(file)) => file.read(buffer),
+            (octets, _) => Ok(octets),
         }
     }
 }
@@ -488,6 +491,7 @@ mod tests {
         #[test]
         fn what_is_written_in_any_pieces_is_read_back(
             pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..1500), 0..6),
+            front in proptest::collection::vec(any::<u8>(), 0..1500),
             unnamed: bool,
         ) {
             let directory = tempfile::tempdir().expect("directory");
@@ -496,10 +500,11 @@ mod tests {
                 writer.write_all(piece).expect("write");
                 prop_assert!(writer.buffer.capacity() <= 4096, "memory is bounded");
             }
-            let whole = pieces.concat();
-            let content = writer.finish().expect("finish");
+            let large = pieces.concat().len() > 1000;
+            let whole = [front.clone(), pieces.concat()].concat();
+            let content = writer.finish_behind(front).expect("finish");
             prop_assert_eq!(content.size_bytes(), whole.len() as u64);
-            prop_assert_eq!(files(directory.path()), usize::from(whole.len() > 1000));
+            prop_assert_eq!(files(directory.path()), usize::from(large));
             let mut read = Vec::new();
             let mut reader = content.open().expect("open");
             reader.read_to_end(&mut read).expect("read");
@@ -563,7 +568,7 @@ mod tests {
             let mut writer = ContentWriter::new(Arc::clone(&store));
             writer.write_all(&[7; 5000]).expect("write");
             let content = writer.finish().expect("finish");
-            if let Body::File(file) = &content.body {
+            if let Some(file) = &content.file {
                 kept.push(file.id);
             }
             content.keep();
@@ -580,9 +585,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("x");
         fs::write(&path, "short").expect("write");
-        assert_eq!(
-            ContentReader::from_file(&path, 6).map_err(|e| e.kind()).err(),
-            Some(io::ErrorKind::InvalidData)
-        );
+        for (front, size) in [("", 6), ("1", 5), ("12", 6)] {
+            let front: Arc<[u8]> = front.as_bytes().into();
+            assert_eq!(
+                ContentReader::from_file(front, &path, size).map_err(|e| e.kind()).err(),
+                Some(io::ErrorKind::InvalidData)
+            );
+        }
     }
 }

@@ -65,7 +65,7 @@ fn accept(queue: &Queue, size: usize) -> Receiver<Answer> {
     let content = content.finish().expect("finish");
     let (id, received_at) = (queue.new_id(), SystemTime::now());
     let (done, answer) = channel();
-    let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content };
+    let message = NewMessage { id, envelope, received_at, origin: Origin::default(), content, hold: None };
     queue.accept(message, move |result| done.send(result).expect("test waits"));
     answer
 }

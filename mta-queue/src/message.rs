@@ -24,6 +24,8 @@ pub struct NewMessage {
     pub origin: Origin,
     /// The content, as written to `Queue::content`.
     pub content: Content,
+    /// Why all its recipients are held from the start, if they are.
+    pub hold: Option<String>,
 }
 
 /// How a message came to us. Fields that are unknown are absent; text holds no control characters.

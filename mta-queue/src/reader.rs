@@ -166,8 +166,9 @@ impl Reader {
         let Some((size, file, inline)) = found else { return Ok(None) };
         let size = u64::try_from(size).unwrap_or(0);
         match (file, inline) {
-            (Some(file), _) => {
-                match ContentReader::from_file(&stored_path(&self.state_directory, file), size) {
+            (Some(file), front) => {
+                let path = stored_path(&self.state_directory, file);
+                match ContentReader::from_file(front.unwrap_or_default().into(), &path, size) {
                     Ok(reader) => Ok(Some(reader)),
                     Err(error)
                         if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>

@@ -305,12 +305,8 @@ pub(crate) fn finish_if_done(tx: &mut Tx<'_>, id: i64, at: i64) -> Result<(), Qu
         .query_row(params![id, at], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((size, file)) = done else { return Ok(()) };
-    match file {
-        Some(file) => tx.effects.unneeded_files.push(file),
-        None => {
-            tx.connection.prepare_cached("DELETE FROM content WHERE id = ?1")?.execute([id])?;
-        }
-    }
+    tx.effects.unneeded_files.extend(file);
+    tx.connection.prepare_cached("DELETE FROM content WHERE id = ?1")?.execute([id])?;
     tx.totals.messages -= 1;
     tx.totals.content_bytes -= size;
     tx.totals.finished += 1;

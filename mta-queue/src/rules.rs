@@ -107,6 +107,9 @@ pub(crate) fn resume(tx: &Tx<'_>, name: &str) -> Result<u64, QueueError> {
 
 /// Why each recipient of a new message is held; `None` for those that are not.
 pub(crate) fn held(tx: &Tx<'_>, message: &NewMessage) -> Result<Vec<Option<String>>, QueueError> {
+    if let Some(reason) = &message.hold {
+        return Ok(vec![Some(reason.clone()); message.envelope.recipients.len()]);
+    }
     let now = message.received_at;
     let mut rules = rules(tx.connection)?;
     rules.retain(|rule| rule.until.is_none_or(|until| until > now));

@@ -22,7 +22,8 @@ pub(crate) const MIGRATIONS: &[&str] =
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
 /// `destination.due_at` is the time at which something for the destination may be tried: the later of its `not_before`
 /// and the earliest `next_at` of what waits; NULL where nothing waits. One row changes when a destination fails.
-/// `message.content_file` names a file of the content directory; NULL: the content is the row of `content`.
+/// `message.content_file` names a file of the content directory; NULL: the content is the row of `content`. With both,
+/// the row comes before the file.
 const VERSION_1: &str = "
     CREATE TABLE message (
         id INTEGER PRIMARY KEY,

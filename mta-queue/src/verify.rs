@@ -315,7 +315,9 @@ impl<'a> Check<'a> {
     /// names are then none of our business, since they may be mail that is arriving.
     fn files(&mut self) -> Result<(), QueueError> {
         let mut statement = self.connection.prepare(
-            "SELECT id, content_file, size FROM message WHERE content_file IS NOT NULL AND finished_at IS NULL",
+            "SELECT m.id, m.content_file, m.size - ifnull(length(c.data), 0)
+             FROM message m LEFT JOIN content c ON c.id = m.id
+             WHERE m.content_file IS NOT NULL AND m.finished_at IS NULL",
         )?;
         let named = statement
             .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;

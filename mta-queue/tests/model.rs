@@ -82,29 +82,53 @@ fn deliver(queue: &Queue, at: SystemTime, limit: usize, outcomes: &[u8], destina
 
 /// Queries that must find nothing, each a broken rule.
 const RULES: [(&str, &str); 9] = [
-    ("totals of recipients", "SELECT 1 FROM totals WHERE
+    (
+        "totals of recipients",
+        "SELECT 1 FROM totals WHERE
         waiting <> (SELECT count(*) FROM recipient WHERE state = 0)
         OR held <> (SELECT count(*) FROM recipient WHERE state = 1)
-        OR damaged <> (SELECT count(*) FROM recipient WHERE state = 6)"),
-    ("totals of messages", "SELECT 1 FROM totals WHERE
+        OR damaged <> (SELECT count(*) FROM recipient WHERE state = 6)",
+    ),
+    (
+        "totals of messages",
+        "SELECT 1 FROM totals WHERE
         messages <> (SELECT count(*) FROM message WHERE finished_at IS NULL)
         OR finished <> (SELECT count(*) FROM message WHERE finished_at IS NOT NULL)
-        OR content_bytes <> (SELECT ifnull(sum(size), 0) FROM message WHERE finished_at IS NULL)"),
-    ("open recipients", "SELECT 1 FROM message m WHERE
-        open <> (SELECT count(*) FROM recipient r WHERE r.message = m.id AND r.state IN (0, 1, 6))"),
+        OR content_bytes <> (SELECT ifnull(sum(size), 0) FROM message WHERE finished_at IS NULL)",
+    ),
+    (
+        "open recipients",
+        "SELECT 1 FROM message m WHERE
+        open <> (SELECT count(*) FROM recipient r WHERE r.message = m.id AND r.state IN (0, 1, 6))",
+    ),
     ("finished when none is open", "SELECT 1 FROM message WHERE (open = 0) <> (finished_at IS NOT NULL)"),
-    ("numbers of destinations", "SELECT 1 FROM destination d WHERE
+    (
+        "numbers of destinations",
+        "SELECT 1 FROM destination d WHERE
         waiting <> (SELECT count(*) FROM recipient r WHERE r.destination = d.id AND r.state = 0)
-        OR held <> (SELECT count(*) FROM recipient r WHERE r.destination = d.id AND r.state IN (1, 6))"),
-    ("due times of destinations", "SELECT 1 FROM destination d WHERE due_at IS NOT
-        max(not_before, (SELECT min(next_at) FROM recipient r WHERE r.destination = d.id AND r.state = 0))"),
-    ("every open recipient has its destination", "SELECT 1 FROM recipient r WHERE r.state IN (0, 1, 6)
-        AND NOT EXISTS (SELECT 1 FROM destination d WHERE d.id = r.destination)"),
-    ("content of what is open and of nothing else", "SELECT 1 FROM message m WHERE
-        (m.finished_at IS NULL AND m.content_file IS NULL) <> EXISTS (SELECT 1 FROM content c WHERE c.id = m.id)"),
-    ("recipients and attempts have their message", "SELECT 1 FROM recipient r
+        OR held <> (SELECT count(*) FROM recipient r WHERE r.destination = d.id AND r.state IN (1, 6))",
+    ),
+    (
+        "due times of destinations",
+        "SELECT 1 FROM destination d WHERE due_at IS NOT
+        max(not_before, (SELECT min(next_at) FROM recipient r WHERE r.destination = d.id AND r.state = 0))",
+    ),
+    (
+        "every open recipient has its destination",
+        "SELECT 1 FROM recipient r WHERE r.state IN (0, 1, 6)
+        AND NOT EXISTS (SELECT 1 FROM destination d WHERE d.id = r.destination)",
+    ),
+    (
+        "content of what is open and of nothing else",
+        "SELECT 1 FROM message m WHERE
+        (m.finished_at IS NULL) <> EXISTS (SELECT 1 FROM content c WHERE c.id = m.id)",
+    ),
+    (
+        "recipients and attempts have their message",
+        "SELECT 1 FROM recipient r
         WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = r.message)
-        UNION ALL SELECT 1 FROM attempt a WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = a.message)"),
+        UNION ALL SELECT 1 FROM attempt a WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = a.message)",
+    ),
 ];
 
 fn check(directory: &Path) {

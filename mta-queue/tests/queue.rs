@@ -62,6 +62,7 @@ fn envelope_and_content_come_back_as_they_were() {
             received_at: now(),
             origin: origin.clone(),
             content: content(&queue, &bytes[..size]),
+            hold: None,
         };
         let id = accept(&queue, message).expect("accepted");
         assert_eq!(read(queue.content_reader(id).expect("content")), &bytes[..size]);

@@ -20,7 +20,7 @@ use mta_smtp::sasl::server::Answer;
 use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
 
 use crate::inbound::Settings;
-use crate::inbound::receive::{Receiving, Source, refusal};
+use crate::inbound::receive::{Failure, Receiving, Source, refusal};
 use crate::log::Line;
 use crate::net::{Stream, within, write_all};
 use crate::pause;
@@ -237,9 +237,8 @@ impl Driver {
                 {
                     envelope.reverse_path = rewrite.apply(envelope.reverse_path);
                 }
-                let hostname = &self.settings.options.hostname;
                 let receiving =
-                    Receiving::begin(&self.queue, envelope, &self.session, &self.source, hostname);
+                    Receiving::begin(&self.queue, envelope, &self.session, &self.source, &self.settings);
                 self.receiving = Some(receiving);
                 Verdict::Accept
             }
@@ -301,11 +300,14 @@ impl Driver {
         self.reverse_path = None;
         match &received.result {
             Ok(()) => ::log::info!("{}", line.with("status", "queued")),
-            Err(error) => {
+            Err(Failure::Storage(error)) => {
                 ::log::error!(
                     "{}",
                     line.with("status", "deferred").with("reply", &received.reply).with("reason", error)
                 );
+            }
+            Err(Failure::Refused(reply)) => {
+                ::log::info!("{}", line.with("status", "refused").with("reply", reply));
             }
         }
         Verdict::Reply(received.reply)

@@ -2,20 +2,19 @@
 //!
 //! The life of a connection: `server` accepts it within the bounds on connections and gives it a task; `driver` does
 //! what the session says, a loop of one screen; `policy` answers the session's questions about clients and recipients;
-//! `receive` streams the content into the queue, behind our trace line (`trace`), and answers 250 only after the
+//! `receive` streams the content into the queue, lets the stages of `content` work on it, and answers 250 only after the
 //! queue's commit. What this module does not: it never looks into a message, and it knows no protocol rule.
 //!
 //! Everything that a reload changes is in `Settings`; open sessions keep those they began with.
 
 mod driver;
-mod message_id;
 mod options;
 mod policy;
 mod receive;
 mod rewrite;
 mod server;
-mod trace;
 
 pub use options::{Options, Settings, postmaster};
+pub(crate) use receive::Source;
 pub use rewrite::SenderRewrite;
 pub use server::Server;

@@ -1,100 +1,112 @@
-//! One message on its way into the queue: trace line, content, commit, reply.
+//! One message on its way into the queue: content, stages, commit, reply.
 //!
-//! What it does: streams content to the queue's writer, with memory bounded whatever the size, and turns the queue's
-//! answer into the reply to the end of data. 250 is said only after the queue's commit is on stable storage. What it
-//! does not: it never looks into the content. Dropped at any point, it leaves nothing behind.
+//! What it does: keeps the header section, streams the body to the queue's writer, with memory bounded whatever the size,
+//! lets the stages of `content` decide at the end, and turns the queue's answer into the reply to the end of data. 250 is
+//! said only after the queue's commit is on stable storage. What it does not: it never looks into the content. Dropped at
+//! any point, it leaves nothing behind.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use mta_queue::{ContentWriter, NewMessage, Origin, OriginKind, Queue, QueueError, QueueId};
-use mta_smtp::address::Domain;
 use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::server::Session;
 
-use crate::inbound::message_id::MessageId;
-use crate::inbound::trace::Trace;
+use crate::content::header::Splitter;
+use crate::content::message_id::message_id;
+use crate::content::{self, Arrival, Disposition};
+use crate::inbound::Settings;
 
 /// Content up to this size stays in memory at the queue's writer, and writing it does not block.
 const IN_MEMORY_OCTETS: u64 = 32 * 1024;
 
 /// Where a message comes from.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The client's address.
-    pub(super) client: IpAddr,
+    pub(crate) client: IpAddr,
     /// Whether the client may relay.
-    pub(super) trusted: bool,
+    pub(crate) trusted: bool,
 }
 
 /// A message whose content is arriving.
 #[derive(Debug)]
 pub(super) struct Receiving {
     queue: Queue,
-    id: QueueId,
     envelope: Envelope,
-    origin: Origin,
-    received_at: SystemTime,
-    message_id: MessageId,
-    /// Empty after storage failed; the client hears of it at the end of data.
-    content: Result<ContentWriter, QueueError>,
+    arrival: Arrival,
+    header: Splitter,
+    /// The body, or why there will be none; the client hears of it at the end of data.
+    body: Result<ContentWriter, Failure>,
+}
+
+/// Why a message cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The queue cannot store it.
+    Storage(QueueError),
+    /// A stage of the content refuses it.
+    Refused(Reply),
+}
+
+impl Failure {
+    /// What the client is told.
+    fn reply(&self) -> Reply {
+        match self {
+            Self::Storage(error) => refusal(error),
+            Self::Refused(reply) => reply.clone(),
+        }
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.into())
+    }
 }
 
 /// How taking a message ended.
 #[derive(Debug)]
 pub(super) struct Received {
     /// Whether the queue has the message.
-    pub(super) result: Result<(), QueueError>,
+    pub(super) result: Result<(), Failure>,
     /// What the client is told.
     pub(super) reply: Reply,
 }
 
 impl Receiving {
-    /// Begins a message: takes an id and writes the trace line.
+    /// Begins a message: takes an id.
     pub(super) fn begin(
         queue: &Queue,
         envelope: Envelope,
         session: &Session,
         source: &Source,
-        hostname: &Domain,
+        settings: &Settings,
     ) -> Self {
-        let (id, received_at) = (queue.new_id(), SystemTime::now());
-        let recipient = match envelope.recipients.as_slice() {
-            [only] => Some(&only.mailbox),
-            _ => None,
-        };
-        let client_name = session.client_name().unwrap_or_default();
-        let trace = Trace {
-            client_name,
-            client: source.client,
-            hostname,
+        let arrival = Arrival {
+            id: queue.new_id(),
+            received_at: SystemTime::now(),
+            source: source.clone(),
+            client_name: session.client_name().unwrap_or_default().to_owned(),
             protocol: protocol(session.protocol(), envelope.parameters.smtputf8),
-            tls: session.tls(),
-            id: &id.to_string(),
-            recipient,
-            date: &date(received_at),
+            tls: session.tls().cloned(),
+            hostname: settings.options.hostname.clone(),
         };
-        let mut content = queue.content();
-        let written = content.write_all(trace.field().as_bytes());
-        let origin = Origin {
-            kind: if source.trusted { OriginKind::Submission } else { OriginKind::Smtp },
-            client: Some(source.client),
-            helo: Some(client_name.to_owned()),
-            tls: session.tls().map(|tls| format!("{} {}", tls.version, tls.cipher)),
-            ..Origin::default()
-        };
-        let content = written.map(|()| content).map_err(QueueError::from);
-        let message_id = MessageId::default();
-        Self { queue: queue.clone(), id, envelope, origin, received_at, message_id, content }
+        let header = Splitter::new(settings.options.limits.header_octets);
+        Self { queue: queue.clone(), envelope, arrival, header, body: Ok(queue.content()) }
     }
 
     /// The queue id.
     pub(super) fn id(&self) -> QueueId {
-        self.id
+        self.arrival.id
     }
 
     /// The envelope.
@@ -102,48 +114,62 @@ impl Receiving {
         &self.envelope
     }
 
-    /// Takes the next part of the content. A failure of storage is remembered and what follows is dropped.
+    /// Takes the next part of the content. A failure is remembered and what follows is dropped.
     pub(super) async fn write(mut self, bytes: Vec<u8>) -> Self {
-        self.message_id.read(&bytes);
-        self.content = match self.content {
-            Ok(content) => write(content, bytes).await.map_err(QueueError::from),
-            Err(error) => Err(error),
+        self.body = match self.body {
+            Ok(body) => write(body, &mut self.header, bytes).await,
+            Err(failure) => Err(failure),
         };
         self
     }
 
-    /// Hands the whole message to the queue and waits for its commit.
+    /// Lets the stages decide, hands the whole message to the queue and waits for its commit.
     pub(super) async fn commit(mut self, header: HeaderFacts) -> Received {
-        let id = self.id;
+        let id = self.id();
         self.envelope.parameters.header = header;
         let result = self.accept().await;
         let reply = match &result {
             Ok(()) => Reply::with_status(250, (2, 0, 0), format!("queued as {id}")),
-            Err(error) => refusal(error),
+            Err(failure) => failure.reply(),
         };
         Received { result, reply }
     }
 
-    async fn accept(self) -> Result<(), QueueError> {
-        let content = self.content?;
-        let content = if content.size_bytes() > IN_MEMORY_OCTETS {
-            smol::unblock(move || content.finish()).await?
+    async fn accept(self) -> Result<(), Failure> {
+        let Self { queue, envelope, arrival, header, body } = self;
+        let (body, mut header) = (body?, header.finish());
+        let hold = match content::process(&mut header, &envelope, &arrival) {
+            Disposition::Accept => None,
+            Disposition::Hold(reason) => Some(reason),
+            Disposition::Refuse(reply) => return Err(Failure::Refused(reply)),
+        };
+        let origin = Origin { message_id: message_id(&header), ..origin(&arrival) };
+        let front = header.into_front();
+        let content = if body.size_bytes() > IN_MEMORY_OCTETS {
+            smol::unblock(move || body.finish_behind(front)).await?
         } else {
-            content.finish()?
+            body.finish_behind(front)?
         };
-        let message = NewMessage {
-            id: self.id,
-            envelope: self.envelope,
-            received_at: self.received_at,
-            origin: Origin { message_id: self.message_id.finish(), ..self.origin },
-            content,
-        };
+        let (id, received_at) = (arrival.id, arrival.received_at);
+        let message = NewMessage { id, envelope, received_at, origin, content, hold };
         let (done, committed) = async_channel::bounded(1);
-        self.queue.accept(message, move |result| {
+        queue.accept(message, move |result| {
             // The session may be gone; the message is the queue's all the same.
             let _ = done.try_send(result);
         });
-        committed.recv().await.unwrap_or(Err(QueueError::Closed))
+        Ok(committed.recv().await.unwrap_or(Err(QueueError::Closed))?)
+    }
+}
+
+/// What the history keeps of how a message came.
+fn origin(arrival: &Arrival) -> Origin {
+    let Arrival { source, tls, client_name, .. } = arrival;
+    Origin {
+        kind: if source.trusted { OriginKind::Submission } else { OriginKind::Smtp },
+        client: Some(source.client),
+        helo: Some(client_name.clone()),
+        tls: tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
+        ..Origin::default()
     }
 }
 
@@ -164,31 +190,29 @@ pub(super) fn refusal(error: &QueueError) -> Reply {
     }
 }
 
-/// Writes on a thread that may block once the content outgrows the memory of the queue's writer.
-async fn write(mut content: ContentWriter, bytes: Vec<u8>) -> io::Result<ContentWriter> {
-    if content.size_bytes() + (bytes.len() as u64) <= IN_MEMORY_OCTETS {
-        content.write_all(&bytes)?;
-        return Ok(content);
+/// Parts the header section from a piece of content and writes what is of the body, on a thread that may block once the
+/// content outgrows the memory of the queue's writer.
+async fn write(
+    mut body: ContentWriter,
+    header: &mut Splitter,
+    bytes: Vec<u8>,
+) -> Result<ContentWriter, Failure> {
+    let Ok(of_body) = header.take(&bytes) else {
+        let reply = Reply::with_status(552, (5, 3, 4), "header section too big");
+        return Err(Failure::Refused(reply));
+    };
+    if body.size_bytes() + (of_body.len() as u64) <= IN_MEMORY_OCTETS {
+        body.write_all(of_body)?;
+        return Ok(body);
     }
-    smol::unblock(move || content.write_all(&bytes).map(|()| content)).await
-}
-
-/// The time as RFC 5322 3.3 writes it, in UTC.
-fn date(time: SystemTime) -> String {
-    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
-    jiff::fmt::rfc2822::to_string(&timestamp.to_zoned(TimeZone::UTC)).unwrap_or_default()
+    let from = bytes.len() - of_body.len();
+    let write = move || body.write_all(bytes.get(from..).unwrap_or_default()).map(|()| body);
+    Ok(smol::unblock(write).await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
-
-    #[test]
-    fn dates_by_rfc5322_3_3() {
-        assert_eq!(date(UNIX_EPOCH + Duration::from_secs(1_795_471_428)), "Mon, 23 Nov 2026 22:03:48 +0000");
-    }
 
     #[test]
     fn every_failure_of_storage_leaves_the_mail_with_the_client() {

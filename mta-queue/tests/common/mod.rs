@@ -41,7 +41,14 @@ pub fn message(queue: &Queue, recipients: &[&str], at: SystemTime, bytes: &[u8])
     let mut envelope = Envelope::new(ReversePath::Mailbox(mailbox("sender@example.org")));
     envelope.recipients = recipients.iter().map(|text| Recipient::new(mailbox(text))).collect();
     let content = content(queue, bytes);
-    NewMessage { id: queue.new_id(), envelope, received_at: at, origin: Origin::default(), content }
+    NewMessage {
+        id: queue.new_id(),
+        envelope,
+        received_at: at,
+        origin: Origin::default(),
+        content,
+        hold: None,
+    }
 }
 
 pub fn accept(queue: &Queue, message: NewMessage) -> Result<QueueId, QueueError> {

@@ -82,7 +82,14 @@ fn message(queue: &Queue, n: usize, due: SystemTime) -> Result<NewMessage> {
     let mut content = queue.content();
     std::io::Write::write_all(&mut content, &[b'x'; 1_000])?;
     let content = content.finish()?;
-    Ok(NewMessage { id: queue.new_id(), envelope, received_at: due, origin: Origin::default(), content })
+    Ok(NewMessage {
+        id: queue.new_id(),
+        envelope,
+        received_at: due,
+        origin: Origin::default(),
+        content,
+        hold: None,
+    })
 }
 
 /// Everything due may be taken.

@@ -56,6 +56,7 @@ fn queue() -> (tempfile::TempDir, Queue, QueueOperations) {
             ..mta_queue::Origin::default()
         },
         content: content.finish().unwrap(),
+        hold: None,
     };
     let (tell, told) = std::sync::mpsc::channel();
     queue.accept(message, move |result| tell.send(result).unwrap());

