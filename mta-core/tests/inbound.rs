@@ -41,8 +41,11 @@ fn options() -> Options {
 }
 
 fn settings(options: Options, identity: &Identity) -> Arc<Settings> {
-    let local =
-        LocalDomain { mailboxes: HashSet::from(["alice".to_owned()]), maildir: "/nowhere".to_owned() };
+    let local = LocalDomain {
+        mailboxes: HashSet::from(["alice".to_owned()]),
+        maildir: "/nowhere".to_owned(),
+        ..LocalDomain::default()
+    };
     let accounts = Accounts::new(HashMap::from([(domain("our.example"), local)]), None);
     Settings::new(options, Arc::new(accounts), Some(identity.server_config().expect("usable")))
 }

@@ -137,6 +137,7 @@ fn defer(queue: &Queue) {
                 decision: Some("x".repeat(600)),
                 destination: DestinationResult::Unknown,
                 notifications: Vec::new(),
+                handed: Vec::new(),
                 unreported: Vec::new(),
                 tls_sessions: Vec::new(),
             };

@@ -106,6 +106,7 @@ fn deliver(queue: &Queue, claim: Claim<()>) -> Receiver<Answer> {
         decision,
         destination,
         notifications,
+        handed: Vec::new(),
         unreported: Vec::new(),
         tls_sessions: Vec::new(),
     };

@@ -108,6 +108,7 @@ pub use record::{AttemptRecord, DestinationResult, RecipientOutcome, RecipientRe
 pub use repair::{Repaired, repair};
 pub use schedule::Schedule;
 pub use state::alert::StoredAlert;
+pub use state::alias::StoredAlias;
 pub use state::dane::StoredDane;
 pub use state::outage::Outage;
 pub use state::sts::StoredStsPolicy;

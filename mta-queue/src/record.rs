@@ -20,6 +20,7 @@ use crate::id::QueueId;
 use crate::message::NewMessage;
 use crate::notice::{self, Unreported};
 use crate::recipient::{RecipientKey, RecipientState};
+use crate::state::handed;
 use crate::state::tls_report::{self, TlsSession};
 use crate::time::{unix_seconds, unix_seconds_up};
 use crate::writer::{Operation, Tx};
@@ -38,8 +39,10 @@ pub struct AttemptRecord {
     pub decision: Option<String>,
     /// What it says about the destinations of these recipients as a whole.
     pub destination: DestinationResult,
-    /// Notifications that enter the queue together with this record.
+    /// Notifications that enter the queue together with this record, and what is forwarded.
     pub notifications: Vec<NewMessage>,
+    /// Places the message was handed to for recipients that still wait (an alias of several).
+    pub handed: Vec<String>,
     /// Failures that no sender is told of, for the postmaster's digest.
     pub unreported: Vec<Unreported>,
     /// The TLS sessions of the attempt, to be counted for reports.
@@ -135,6 +138,7 @@ impl Operation for Record {
         }
         self.store_attempt(tx, at)?;
         crash::point("record-attempt");
+        handed::keep(tx, id, &self.record.handed)?;
         for notification in &self.record.notifications {
             accept::store(tx, notification)?;
             crash::point("record-notified");
@@ -307,6 +311,7 @@ pub(crate) fn finish_if_done(tx: &mut Tx<'_>, id: i64, at: i64) -> Result<(), Qu
     let Some((size, file)) = done else { return Ok(()) };
     tx.effects.unneeded_files.extend(file);
     tx.connection.prepare_cached("DELETE FROM content WHERE id = ?1")?.execute([id])?;
+    handed::forget(tx, id)?;
     tx.totals.messages -= 1;
     tx.totals.content_bytes -= size;
     tx.totals.finished += 1;

@@ -15,8 +15,10 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x4d54_4151;
 
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9,
+    VERSION_10,
+];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
 /// work costs the same however long the queue and its history are. A recipient row lives in its message's key range.
@@ -270,6 +272,21 @@ const VERSION_9: &str = "
         PRIMARY KEY (user, hour)
     ) WITHOUT ROWID;
     CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+";
+
+/// Aliases that the administrator made, and the places that a waiting message of one was handed to.
+const VERSION_10: &str = "
+    CREATE TABLE alias (
+        address TEXT PRIMARY KEY,
+        targets TEXT NOT NULL,
+        changed_at INTEGER NOT NULL,
+        who TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE handed (
+        message INTEGER NOT NULL,
+        place TEXT NOT NULL,
+        PRIMARY KEY (message, place)
+    ) WITHOUT ROWID;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

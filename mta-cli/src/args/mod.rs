@@ -2,6 +2,7 @@
 //!
 //! What argh does not do is done here beforehand: `--opt=value`, `--config` behind the verb, `--version`.
 
+mod alias;
 mod backup;
 mod config;
 mod dest;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 
+pub use self::alias::{Alias, AliasAdd, AliasDelete, AliasList, AliasShow, AliasVerb};
 pub use self::backup::{Backup, Restore, Verify};
 pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
 pub use self::dest::{Dest, DestPause, DestReset, DestResume, DestShow, DestVerb, Pause, Resume};
@@ -80,6 +82,8 @@ pub enum Verb {
     Watch(Watch),
     /// The log.
     Log(Log),
+    /// Aliases.
+    Alias(Alias),
     /// A copy of the queue.
     Backup(Backup),
     /// The copy back.

@@ -1,5 +1,6 @@
 //! The verbs, one file for each group. A verb returns how the program ends; a [`Problem`] is told on standard error.
 
+mod alias;
 mod backup;
 mod config;
 mod dest;
@@ -43,6 +44,7 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Trace(verb)) => trace::run(file, &verb),
         Some(Verb::Watch(verb)) => top::run(file, &verb),
         Some(Verb::Log(verb)) => log::run(file, &verb),
+        Some(Verb::Alias(verb)) => alias::run(file, &verb.verb),
         Some(Verb::Backup(verb)) => backup::backup(file, &verb),
         Some(Verb::Restore(verb)) => backup::restore(file, &verb),
         Some(Verb::Verify(verb)) => backup::verify(file, &verb),

@@ -1,13 +1,25 @@
-//! Who receives here: our own domains and their mailboxes.
+//! Who receives here: our own domains, their mailboxes, aliases and the system's users.
 //!
-//! What it does: answers one question, "what is this address to us?", for the RCPT policy and for local delivery, so
-//! that the two can never disagree. What it does not: aliases, forwards and users with passwords, which come on top.
+//! What it does: answers one question, "what is this address to us?", for the RCPT policy, for local delivery and for
+//! `explain`, so that these can never disagree. `lookup` finds what one address is, [`expand`] follows aliases to the
+//! end, [`directory`] holds what changes while the server runs, [`alias`] reads alias files, [`system`] asks the system.
+//! What it does not: users with passwords, which come on top; delivery.
+
+pub mod alias;
+pub mod directory;
+pub mod expand;
+mod lookup;
+pub mod system;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use mta_dane::reference::{a_labels, text};
 use mta_smtp::address::{Domain, Host, Mailbox};
+
+pub use self::directory::Directory;
+pub use self::expand::{Expansion, Target};
+use self::system::Passwd;
 
 /// The mailbox that every domain has, whether listed or not (RFC 5321 4.5.1).
 const POSTMASTER: &str = "postmaster";
@@ -17,58 +29,157 @@ const POSTMASTER: &str = "postmaster";
 pub enum Recipient {
     /// A mailbox of ours: its Maildir.
     Maildir(PathBuf),
+    /// The mailbox of a user of the system.
+    System(String),
+    /// Whom this alias stands for, in words.
+    Alias(Vec<String>),
+    /// A domain whose mail we take for another host.
+    Relayed,
+    /// It cannot be said now; why.
+    Unclear(String),
     /// Our domain, but nobody of that name.
     Unknown,
     /// Not our domain.
     Foreign,
 }
 
+impl Recipient {
+    /// Whether mail for it is taken from anybody.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Maildir(_) | Self::System(_) | Self::Alias(_) | Self::Relayed)
+    }
+}
+
+/// What kind of domain it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DomainKind {
+    /// Mailboxes of the configuration and the database.
+    #[default]
+    Virtual,
+    /// The users of this system, and the aliases of files.
+    Local,
+    /// Mail is taken and handed on.
+    Relay(RelayRecipients),
+}
+
+/// Which recipients of a relayed domain are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RelayRecipients {
+    /// Those that are listed.
+    #[default]
+    Listed,
+    /// All: the next hop says which of them exist, and what it refuses is returned to its sender.
+    Any,
+}
+
 /// A domain of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalDomain {
+    /// Where its recipients come from.
+    pub kind: DomainKind,
     /// The local-parts that receive, lower case. Upper and lower case are the same mailbox.
     pub mailboxes: HashSet<String>,
     /// Where a mailbox lies; `{domain}` and `{mailbox}` stand for its parts.
     pub maildir: String,
 }
 
+/// What holds for all domains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// What stands between a name and its detail, `anna+shop`; nothing: no sub-addresses.
+    pub delimiter: Option<char>,
+    /// Users of the system with a smaller number have no mailbox of their own: what they get goes to root's.
+    pub min_uid: u32,
+    /// Users who have one all the same.
+    pub allowed_users: HashSet<String>,
+    /// The Maildir of root's mail where no alias says whose it is: nothing is delivered as root.
+    pub root_maildir: PathBuf,
+    /// The user as whom the files and commands of alias files are opened and run.
+    pub alias_user: String,
+    /// Whether commands are run.
+    pub allow_pipes: bool,
+    /// Targets of one address, at most.
+    pub max_targets: usize,
+    /// How deep aliases lead to aliases.
+    pub max_depth: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            delimiter: Some('+'),
+            min_uid: 1000,
+            allowed_users: HashSet::new(),
+            root_maildir: PathBuf::from("/var/lib/mta/mail/root"),
+            alias_user: "nobody".into(),
+            allow_pipes: false,
+            max_targets: 1000,
+            max_depth: 10,
+        }
+    }
+}
+
 /// All domains of ours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Accounts {
     domains: HashMap<Domain, LocalDomain>,
     /// Where mail to a postmaster goes who is no listed mailbox.
     postmaster: Option<Mailbox>,
+    rules: Rules,
+    directory: Directory,
 }
 
 impl Accounts {
     /// The accounts of these domains. `postmaster` receives what is sent to the postmaster of a domain that lists
     /// none; where it is not a mailbox of ours, the domain's own Maildir `postmaster` receives it.
     pub fn new(domains: HashMap<Domain, LocalDomain>, postmaster: Option<Mailbox>) -> Self {
-        Self { domains, postmaster }
+        Self { domains, postmaster, ..Self::default() }
     }
 
-    /// True where this is a domain of ours.
+    /// The same accounts under other rules.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The same accounts with these aliases.
+    #[must_use]
+    pub fn with_directory(self, directory: Directory) -> Self {
+        Self { directory, ..self }
+    }
+
+    /// True where mail for this domain is delivered here.
     pub fn is_local(&self, domain: &Domain) -> bool {
-        self.known(domain).is_some()
+        self.known(domain).is_some_and(|(_, known)| !matches!(known.kind, DomainKind::Relay(_)))
     }
 
-    /// Our domains, in no order.
+    /// The domains delivered here, in no order.
     pub fn domains(&self) -> impl Iterator<Item = &Domain> {
-        self.domains.keys()
+        let here = self.domains.iter().filter(|(_, known)| !matches!(known.kind, DomainKind::Relay(_)));
+        here.map(|(domain, _)| domain)
     }
 
-    /// What `mailbox` is to us.
+    /// Whether to find out what `mailbox` is may take a while: files are looked at, or the system's users.
+    pub fn may_block(&self, mailbox: &Mailbox) -> bool {
+        let Some((_, domain)) = mailbox.domain().and_then(|domain| self.known(domain)) else { return false };
+        domain.kind == DomainKind::Local || !self.directory.snapshot().is_empty()
+    }
+
+    /// What `mailbox` is to us, aliases followed to the end. May block ([`Accounts::may_block`]).
     pub fn recipient(&self, mailbox: &Mailbox) -> Recipient {
-        let Host::Domain(domain) = mailbox.host() else { return Recipient::Foreign };
-        let Some((domain, local)) = self.known(domain) else { return Recipient::Foreign };
-        let local_part = mailbox.local_part().to_lowercase();
-        if local.mailboxes.contains(&local_part) {
-            return Recipient::Maildir(local.maildir(domain, &local_part));
-        }
-        if local_part == POSTMASTER {
-            return Recipient::Maildir(self.postmaster_of(domain, local));
-        }
-        Recipient::Unknown
+        self.directory.refresh();
+        self.judge(mailbox, &Passwd)
+    }
+
+    /// What an address is to us, as a person writes it; nothing where it is no address. May block.
+    pub fn recipient_of(&self, address: &str) -> Option<Recipient> {
+        Mailbox::parse(address).ok().map(|mailbox| self.recipient(&mailbox))
+    }
+
+    /// Whether mail for the domain of an address, or of `@domain`, is delivered here.
+    pub fn is_own(&self, address: &str) -> bool {
+        let domain = address.rsplit_once('@').and_then(|(_, domain)| Domain::parse(domain).ok());
+        domain.is_some_and(|domain| self.is_local(&domain))
     }
 
     /// One of our domains, by its A-labels or its U-labels (RFC 6531); the configuration knows the former.
@@ -80,14 +191,18 @@ impl Accounts {
         self.domains.get_key_value(&Domain::parse(&text(&name)).ok()?)
     }
 
-    fn postmaster_of(&self, domain: &Domain, local: &LocalDomain) -> PathBuf {
+    fn postmaster_of(&self, domain: &Domain, local: &LocalDomain) -> (PathBuf, Mailbox) {
         let listed = self.postmaster.as_ref().and_then(|mailbox| {
             let Host::Domain(home) = mailbox.host() else { return None };
-            let home_domain = self.domains.get(home)?;
+            let home_domain = self.domains.get(home).filter(|known| known.kind == DomainKind::Virtual)?;
             let local_part = mailbox.local_part().to_lowercase();
-            home_domain.mailboxes.contains(&local_part).then(|| home_domain.maildir(home, &local_part))
+            let path = home_domain
+                .mailboxes
+                .contains(&local_part)
+                .then(|| home_domain.maildir(home, &local_part))?;
+            Some((path, mailbox.clone()))
         });
-        listed.unwrap_or_else(|| local.maildir(domain, POSTMASTER))
+        listed.unwrap_or_else(|| (local.maildir(domain, POSTMASTER), Mailbox::postmaster(domain.clone())))
     }
 }
 
@@ -114,7 +229,6 @@ fn file_name(part: &str) -> String {
     }
     name
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +238,7 @@ mod tests {
         let local = LocalDomain {
             mailboxes: HashSet::from(["a".to_owned()]),
             maildir: "/m/{domain}/{mailbox}".into(),
+            ..LocalDomain::default()
         };
         let domains = HashMap::from([(Domain::parse("xn--bcher-kva.example").unwrap(), local)]);
         let accounts = Accounts::new(domains, None);
@@ -145,6 +260,7 @@ mod tests {
         let domain = |mailboxes: &[&str]| LocalDomain {
             mailboxes: mailboxes.iter().map(ToString::to_string).collect(),
             maildir: "/mail/{domain}/{mailbox}".into(),
+            ..LocalDomain::default()
         };
         let domains =
             [("one.example", domain(&["anna", "o'neil"])), ("two.example", domain(&["postmaster"]))]

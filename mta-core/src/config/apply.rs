@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mta_smtp::address::{Domain, Mailbox};
 
-use super::{Config, DaneMode, Destination, DnsMode, HostPort, Relay, RelayTls};
-use crate::account::{Accounts, LocalDomain};
+use super::{Config, DaneMode, Destination, DnsMode, DomainKind, HostPort, Relay, RelayRecipients, RelayTls};
+use crate::account::{self, Accounts, Directory, LocalDomain};
 use crate::outbound::tls_policy::{DestinationRule, TlsRule};
 use crate::outbound::{breaker, scheduler};
 use crate::routing::table::RoutingTable;
@@ -72,9 +72,26 @@ impl Config {
         let domains = self.domains.iter().filter_map(|(name, domain)| {
             let mailboxes = domain.mailboxes.iter().map(ToString::to_string).collect();
             let maildir = domain.maildir.replace("{state_dir}", &self.state_dir.to_string_lossy());
-            Some((Domain::parse(name).ok()?, LocalDomain { mailboxes, maildir }))
+            let kind = match (domain.kind, domain.recipients) {
+                (DomainKind::Virtual, _) => account::DomainKind::Virtual,
+                (DomainKind::Relay, RelayRecipients::Listed) => {
+                    account::DomainKind::Relay(account::RelayRecipients::Listed)
+                }
+                (DomainKind::Relay, RelayRecipients::Any) => {
+                    account::DomainKind::Relay(account::RelayRecipients::Any)
+                }
+            };
+            Some((Domain::parse(name).ok()?, LocalDomain { kind, mailboxes, maildir }))
         });
-        Accounts::new(domains.collect::<HashMap<_, _>>(), self.postmaster_mailbox())
+        let accounts = Accounts::new(domains.collect::<HashMap<_, _>>(), self.postmaster_mailbox());
+        accounts.with_rules(self.account_rules())
+    }
+
+    fn account_rules(&self) -> account::Rules {
+        account::Rules {
+            delimiter: self.recipient_delimiter.as_ref().and_then(|text| text.chars().next()),
+            ..account::Rules::default()
+        }
     }
 
     /// The configured postmaster.
@@ -182,12 +199,21 @@ impl Config {
                 table.insert(pattern, relay);
             }
         }
+        for (name, domain) in self.domains.iter().filter(|(_, domain)| domain.kind == DomainKind::Relay) {
+            if let Some(relay) = self.hop_of(domain.next_hop.as_ref()) {
+                table.insert(name, relay);
+            }
+        }
         table
     }
 
     /// A next hop is a relay host as any MX host would be: TLS as DANE demands, else as it comes.
     fn next_hop(&self, rule: &Destination) -> Option<RelayHost> {
-        let hop = rule.next_hop.as_ref()?;
+        self.hop_of(rule.next_hop.as_ref())
+    }
+
+    fn hop_of(&self, hop: Option<&HostPort>) -> Option<RelayHost> {
+        let hop = hop?;
         Some(RelayHost {
             host: hop.host.to_string(),
             port: hop.port.unwrap_or(self.outbound.port),
@@ -324,8 +350,13 @@ pub struct Applied {
 impl Applied {
     /// From a configuration.
     pub fn new(config: &Config) -> Self {
+        Self::with_directory(config, &Directory::default())
+    }
+
+    /// From a configuration, with these aliases.
+    pub fn with_directory(config: &Config, directory: &Directory) -> Self {
         Self {
-            accounts: Arc::new(config.accounts()),
+            accounts: Arc::new(config.accounts().with_directory(directory.clone())),
             routing: Arc::new(config.routing_table()),
             outbound: Arc::new(config.outbound_options()),
             config: Arc::new(config.clone()),
@@ -425,7 +456,7 @@ mod tests {
         let text = "state_dir = \"/srv/mta\"\n[domain.\"one.example\"]\nmailboxes = [\"Anna\"]\n";
         let accounts = load_text("t.toml", text).unwrap().accounts();
         let found = accounts.recipient(&Mailbox::parse("anna@one.example").unwrap());
-        assert_eq!(found, crate::account::Recipient::Maildir("/srv/mta/mail/one.example/anna".into()));
+        assert_eq!(found, account::Recipient::Maildir("/srv/mta/mail/one.example/anna".into()));
     }
 
     #[test]

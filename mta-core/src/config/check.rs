@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::table::quoted_part;
-use super::{Config, DaneMode, Destination, DnsMode, Relay, RelayTls};
+use super::{Config, DaneMode, Destination, DnsMode, DomainKind, DomainName, OwnDomain, Relay, RelayTls};
 
 /// What must not be started with.
 pub(super) fn errors(config: &Config) -> Vec<ConfigError> {
@@ -123,6 +123,16 @@ impl Checks<'_> {
             if let Err((found, expected)) = maildir_template(&domain.maildir) {
                 self.note(&format!("domain.{}.maildir", quoted_part(name)), found, expected);
             }
+            if domain.kind != DomainKind::Relay && domain.next_hop.is_some() {
+                let key = format!("domain.{}.next_hop", quoted_part(name));
+                self.note(&key, "set for a domain that is delivered here", "expected kind = \"relay\" too");
+            }
+        }
+        if let Some(delimiter) = &self.config.recipient_delimiter
+            && !matches!(delimiter.as_str(), "+" | "-" | "=" | "_" | "#" | "~" | "^")
+        {
+            let expected = "expected one of + - = _ # ~ ^, or nothing";
+            self.note("recipient_delimiter", format!("found {delimiter:?}"), expected);
         }
     }
 
@@ -197,7 +207,10 @@ impl Checks<'_> {
     fn rules_without_effect(&mut self) {
         for (name, rule) in &self.config.destinations {
             let key = format!("destination.{}", quoted_part(name));
-            if self.config.domains.keys().any(|own| **own == **name) {
+            let here = |(own, domain): (&DomainName, &OwnDomain)| {
+                **own == **name && domain.kind != DomainKind::Relay
+            };
+            if self.config.domains.iter().any(here) {
                 self.note(
                     &key,
                     "this is an own domain",

@@ -25,8 +25,8 @@ use std::time::Duration;
 pub use self::apply::Applied;
 pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::types::{
-    DaneMode, DnsMode, DnsServer, DomainName, DomainPattern, HostName, HostPort, LogLevel, LogTarget,
-    MailAddress, MailboxName, Network, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LogLevel,
+    LogTarget, MailAddress, MailboxName, Network, RelayRecipients, RelayTls, Size,
 };
 
 /// The whole configuration of one server.
@@ -52,6 +52,8 @@ pub struct Config {
     pub smtp: Smtp,
     /// The certificate shown to clients.
     pub tls: Tls,
+    /// What stands between a mailbox and its detail in a sub-address; unset means there are none.
+    pub recipient_delimiter: Option<String>,
     /// Own domains, by name.
     pub domains: BTreeMap<DomainName, OwnDomain>,
     /// Rewriting of reverse-paths, for a null client.
@@ -141,9 +143,15 @@ pub struct Tls {
     pub key_file: Option<PathBuf>,
 }
 
-/// A domain whose mail is delivered here.
+/// A domain whose mail is delivered here, or taken for another host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnDomain {
+    /// Where its recipients come from.
+    pub kind: DomainKind,
+    /// Of a relayed domain: which recipients are taken.
+    pub recipients: RelayRecipients,
+    /// Of a relayed domain: the host that its mail is handed to; unset means its MX hosts.
+    pub next_hop: Option<HostPort>,
     /// Local-parts that exist, lower case. `postmaster` always exists besides.
     pub mailboxes: Vec<MailboxName>,
     /// Path of a mailbox's Maildir; `{state_dir}`, `{domain}` and `{mailbox}` are filled in.
@@ -384,6 +392,7 @@ impl Config {
             log: Log::default(),
             smtp: Smtp::default(),
             tls: Tls::default(),
+            recipient_delimiter: None,
             domains: BTreeMap::new(),
             rewrite: Rewrite::default(),
             dns: Dns::default(),

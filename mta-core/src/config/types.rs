@@ -82,6 +82,26 @@ pub enum DaneMode {
     Off,
 }
 
+/// What kind of domain it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DomainKind {
+    /// Mailboxes of the configuration and the database.
+    #[default]
+    Virtual,
+    /// Taken and handed on.
+    Relay,
+}
+
+/// Which recipients of a relayed domain are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RelayRecipients {
+    /// Those that are listed.
+    #[default]
+    Listed,
+    /// All.
+    Any,
+}
+
 /// How TLS begins with a relay host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RelayTls {

@@ -9,8 +9,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::types::{
-    DaneMode, DnsMode, DnsServer, DomainName, HostName, HostPort, LogLevel, LogTarget, MailAddress,
-    MailboxName, Network, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainKind, DomainName, HostName, HostPort, LogLevel, LogTarget,
+    MailAddress, MailboxName, Network, RelayRecipients, RelayTls, Size,
 };
 
 /// A value that does not fit: what was found, and where in the file's text.
@@ -331,6 +331,8 @@ word_type! {
     DnsMode { Auto = "auto", TrustAd = "trust-ad" }
     DaneMode { Opportunistic = "opportunistic", Mandatory = "mandatory", Off = "off" }
     RelayTls { Starttls = "starttls", Implicit = "implicit", Opportunistic = "opportunistic", Never = "never" }
+    DomainKind { Virtual = "virtual", Relay = "relay" }
+    RelayRecipients { Listed = "listed", Any = "any" }
     LogTarget { Stderr = "stderr", Syslog = "syslog" }
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }

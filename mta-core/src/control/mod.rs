@@ -14,13 +14,13 @@ mod views;
 pub use self::operations::{Daemon, Operations, QueueOperations, Rows, Source};
 pub use self::peer::Peer;
 pub use self::protocol::{
-    ChangeArguments, ChangeWord, Code, ContentArguments, CountArguments, DestinationArguments, Done,
-    EditArguments, Failure, HoldRuleArguments, ListArguments, LogArguments, MAX_REQUEST_BYTES,
-    PauseArguments, ReportTlsArguments, Request, Response, Select, SummaryArguments, SummaryBy,
-    TraceArguments, VERSION,
+    AliasArguments, ChangeArguments, ChangeWord, Code, ContentArguments, CountArguments,
+    DestinationArguments, Done, EditArguments, Failure, HoldRuleArguments, ListArguments, LogArguments,
+    MAX_REQUEST_BYTES, PauseArguments, ReportTlsArguments, Request, Response, Select, SummaryArguments,
+    SummaryBy, TraceArguments, VERSION,
 };
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
-    AlertView, AttemptView, CountsView, DestinationView, EventView, GroupView, HoldRuleView, LogView,
-    MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, rfc3339, rfc3339_of,
+    AlertView, AliasView, AttemptView, CountsView, DestinationView, EventView, GroupView, HoldRuleView,
+    LogView, MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, rfc3339, rfc3339_of,
 };

@@ -11,6 +11,7 @@ use mta_queue::Queue;
 use super::start::{self, Prepared, Tls};
 use super::watch::Watch;
 use super::{CONFIGURATION, INTERNAL, StartError};
+use crate::account::Directory;
 use crate::alert::{self, Alerts};
 use crate::clock::SystemClock;
 use crate::config::{Applied, Config};
@@ -58,7 +59,11 @@ pub(super) fn run(
     let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
-    let watched = (site.clone(), dane_memory, Watch::new(&queue, &site.alerts));
+    let directory = Directory::default();
+    directory.read_database(&queue.reader()).map_err(|error| {
+        StartError::new(INTERNAL, format!("the aliases of the queue's database: {error}"))
+    })?;
+    let watched = (site.clone(), dane_memory, Watch::new(&queue, &site.alerts), directory);
     let kept = queue.reader().pauses().map_err(|error| StartError::new(INTERNAL, error))?;
     let mut shared = Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
@@ -208,6 +213,8 @@ struct Shared {
     watch: Watch,
     /// What stands still by the administrator's wish.
     pauses: Pauses,
+    /// Aliases.
+    directory: Directory,
     live: Mutex<Arc<Live>>,
 }
 
@@ -219,9 +226,9 @@ struct Live {
 }
 
 impl Live {
-    fn new(config: &Config, tls: &Tls) -> Arc<Self> {
+    fn new(config: &Config, tls: &Tls, directory: &Directory) -> Arc<Self> {
         Arc::new(Self {
-            applied: Applied::new(config),
+            applied: Applied::with_directory(config, directory),
             hostname: config.effective_hostname().to_string(),
             tlsa: tls.tlsa.clone(),
         })
@@ -236,7 +243,7 @@ impl Shared {
         sts: Arc<Sts>,
         path: Option<PathBuf>,
         listeners: &[crate::net::Listener],
-        (site, dane_memory, watch): (Site, DaneMemory, Watch),
+        (site, dane_memory, watch, directory): (Site, DaneMemory, Watch, Directory),
     ) -> Self {
         Self {
             dns,
@@ -251,7 +258,8 @@ impl Shared {
             dane_memory,
             watch,
             pauses: Pauses::default(),
-            live: Mutex::new(Live::new(config, &tls)),
+            live: Mutex::new(Live::new(config, &tls, &directory)),
+            directory,
         }
     }
 
@@ -284,13 +292,13 @@ impl Shared {
     }
 
     fn apply(&self, config: &Config, tls: &Tls) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, tls);
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, tls, &self.directory);
         // Nothing rides on what another configuration allowed.
         self.pool.clear();
     }
 
     fn inbound_settings(&self, config: &Config, tls: &Tls) -> Arc<inbound::Settings> {
-        let accounts = Arc::new(config.accounts());
+        let accounts = Arc::new(config.accounts().with_directory(self.directory.clone()));
         let options = inbound::Options { pauses: self.pauses.clone(), ..config.inbound_options() };
         inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)))
     }
@@ -350,7 +358,7 @@ impl Deliver for Deliverer {
 /// What `mta-cli status` is answered.
 fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<Scheduler>) -> Daemon {
     let (shared, inbound, scheduler) = (Arc::clone(shared), Arc::clone(inbound), Arc::clone(scheduler));
-    let pauses = shared.pauses.clone();
+    let (pauses, directory) = (shared.pauses.clone(), shared.directory.clone());
     Daemon {
         status: Box::new(move || {
             let live = shared.live();
@@ -369,6 +377,7 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
             }
         }),
         pauses,
+        directory,
     }
 }
 

@@ -1,22 +1,21 @@
-//! Delivery to the mailboxes of our own domains: one outcome per recipient, in the same types as mail out.
+//! Delivery to the recipients of our own domains: one outcome per recipient, in the same types as mail out.
 //!
-//! What it does: asks [`Accounts`] where a recipient lies, delivers there, and turns every result into an [`Outcome`].
+//! What it does: asks [`Accounts`] for the places that a recipient's mail goes to, and delivers there.
 //! What it does not: it does not decide when to try again, and it never runs on the executor (all of it blocks).
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use mta_smtp::address::ReversePath;
+use mta_smtp::address::{Domain, ReversePath};
 use mta_smtp::envelope::Recipient;
-use mta_smtp::reply::EnhancedStatus;
 
-use super::maildir::{self, Item, MaildirError};
-use crate::account::{self, Accounts};
+use super::place::{self, Letter, outcome};
+use super::spread::{Placed, Spread};
+use crate::account::{Accounts, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::log::Line;
-use crate::outbound::{
-    AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict,
-};
+use crate::outbound::attempt::LocalResult;
+use crate::outbound::{AttemptReport, ContentSource, Decision, Job, Outcome, RecipientOutcome, Verdict};
 
 /// One message to deliver here.
 pub struct LocalJob<'a> {
@@ -35,7 +34,7 @@ pub struct LocalJob<'a> {
 /// Delivers a job of the scheduler on a thread that may block, and writes one log line for each recipient.
 pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> AttemptReport {
     let started = Instant::now();
-    let (job, outcomes) = smol::unblock(move || {
+    let (job, (outcomes, local)) = smol::unblock(move || {
         let local = LocalJob {
             queue_id: &job.queue_id,
             reverse_path: &job.reverse_path,
@@ -43,8 +42,8 @@ pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> Att
             recipients: &job.recipients,
             content: &*job.content,
         };
-        let outcomes = deliver(&accounts, &hostname, &local);
-        (job, outcomes)
+        let delivered = deliver(&accounts, &hostname, &local);
+        (job, delivered)
     })
     .await;
     let now = SystemClock.unix_seconds();
@@ -59,7 +58,7 @@ pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> Att
         result: outcomes.iter().map(|o| o.outcome.text.clone()).collect::<Vec<_>>().join("; "),
         ..Decision::default()
     };
-    AttemptReport { outcomes, decision }
+    AttemptReport { outcomes, decision, local }
 }
 
 /// The same keys as mail out has, in the same order.
@@ -81,73 +80,62 @@ fn log_line(job: &Job, of: &RecipientOutcome, now_unix: u64) -> Line {
 }
 
 /// Delivers to each recipient in turn. Blocking.
-pub fn deliver(accounts: &Accounts, hostname: &str, job: &LocalJob<'_>) -> Vec<RecipientOutcome> {
-    job.recipients
-        .iter()
-        .map(|recipient| RecipientOutcome {
-            recipient: recipient.clone(),
-            outcome: deliver_one(accounts, hostname, job, recipient),
-        })
-        .collect()
-}
-
-fn deliver_one(accounts: &Accounts, hostname: &str, job: &LocalJob<'_>, recipient: &Recipient) -> Outcome {
-    let path = match accounts.recipient(&recipient.mailbox) {
-        account::Recipient::Maildir(path) => path,
-        // Accepted while it existed, and taken out of the configuration since.
-        account::Recipient::Unknown | account::Recipient::Foreign => {
-            return outcome(
-                Verdict::Failed,
-                Reach::Recipient,
-                (5, 1, 1),
-                format!("no mailbox {} is configured here any more", recipient.mailbox),
-            );
+pub fn deliver(
+    accounts: &Accounts,
+    hostname: &str,
+    job: &LocalJob<'_>,
+) -> (Vec<RecipientOutcome>, LocalResult) {
+    let handed = match job.content.handed() {
+        Ok(handed) => handed,
+        // Without it a place might get the message again: it waits rather.
+        Err(error) => {
+            let text = format!("the queue cannot be read: {error}");
+            let waits = |recipient: &Recipient| RecipientOutcome {
+                recipient: recipient.clone(),
+                outcome: outcome(Verdict::Deferred, (4, 3, 0), text.clone()),
+            };
+            return (job.recipients.iter().map(waits).collect(), LocalResult::default());
         }
     };
-    let address = recipient.mailbox.to_string();
-    // RFC 5321 4.4: the final delivery puts the reverse-path on record.
-    let trace = format!("Return-Path: {}\nDelivered-To: {address}\n", job.reverse_path);
-    let unique = format!("{}-{}", job.queue_id, short_hash(&address));
-    let item = Item { unique: &unique, received_at: job.accepted_at_unix, hostname, trace: &trace };
-    let mut content = match job.content.open() {
-        Ok(content) => content,
-        Err(error) => return failed(&MaildirError::Content { error: error.to_string() }),
-    };
-    match maildir::deliver(&path, &item, &mut *content) {
-        Ok(path) => outcome(
-            Verdict::Delivered,
-            Reach::Recipient,
-            (2, 0, 0),
-            format!("delivered to {}", path.parent().and_then(|new| new.parent()).unwrap_or(&path).display()),
-        ),
-        Err(error) => failed(&error),
+    let mut spread = Spread::new(accounts, job.content, handed);
+    let outcomes = job.recipients.iter().enumerate().map(|(index, recipient)| {
+        let address = recipient.mailbox.to_string();
+        let letter = Letter {
+            queue_id: job.queue_id,
+            reverse_path: job.reverse_path,
+            accepted_at_unix: job.accepted_at_unix,
+            address: &address,
+            hostname,
+            content: job.content,
+        };
+        let outcome = match still_ours(accounts, recipient) {
+            Some(refused) => refused,
+            None => spread.recipient(index, recipient, &mut |target| put(&letter, target)),
+        };
+        RecipientOutcome { recipient: recipient.clone(), outcome }
+    });
+    let outcomes = outcomes.collect();
+    (outcomes, spread.into_result())
+}
+
+/// Accepted while it existed, and taken out of the configuration since.
+fn still_ours(accounts: &Accounts, recipient: &Recipient) -> Option<Outcome> {
+    let gone = |domain: &Domain| !accounts.is_local(domain);
+    recipient.mailbox.domain().is_none_or(gone).then(|| {
+        let text = format!("{} is no mailbox of this server any more", recipient.mailbox);
+        outcome(Verdict::Failed, (5, 1, 1), text)
+    })
+}
+
+/// Delivers to one place.
+fn put(letter: &Letter<'_>, target: &Target) -> Placed {
+    match target {
+        Target::Maildir { path, .. } => Placed::Outcome(place::maildir(letter, target, path)),
+        Target::System { .. } | Target::File { .. } | Target::Pipe { .. } | Target::Remote { .. } => {
+            let text = "nothing on this host delivers there".to_owned();
+            Placed::Outcome(outcome(Verdict::Deferred, (4, 3, 5), text))
+        }
     }
-}
-
-/// Every trouble of our own disk is transient and ours: the sender did nothing wrong (RFC 3463 3.3, 3.4).
-fn failed(error: &MaildirError) -> Outcome {
-    let status = match error {
-        MaildirError::Full { .. } => (4, 3, 1),
-        MaildirError::NotAllowed { .. } | MaildirError::Io { .. } => (4, 2, 0),
-        MaildirError::Content { .. } => (4, 3, 0),
-    };
-    outcome(Verdict::Deferred, Reach::Recipient, status, error.to_string())
-}
-
-fn outcome(
-    verdict: Verdict,
-    reach: Reach,
-    (class, subject, detail): (u8, u16, u16),
-    text: String,
-) -> Outcome {
-    let status = EnhancedStatus::new(class, subject, detail);
-    Outcome { verdict, reach, status, text, reply: None, remote: None, reports_passed_on: false }
-}
-
-/// Tells the recipients of one message apart in a file name, the same at every attempt.
-fn short_hash(address: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, address.to_lowercase().as_bytes());
-    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -155,7 +143,7 @@ mod tests {
     use std::collections::{HashMap, HashSet};
     use std::io::{self, Read};
 
-    use mta_smtp::address::{Domain, Mailbox};
+    use mta_smtp::address::Mailbox;
 
     use super::*;
     use crate::account::LocalDomain;
@@ -175,6 +163,7 @@ mod tests {
         let domain = LocalDomain {
             mailboxes: HashSet::from(["anna".into(), "broken".into()]),
             maildir: format!("{}/{{mailbox}}", folder.path().display()),
+            ..LocalDomain::default()
         };
         let accounts = Accounts::new(HashMap::from([(Domain::parse("one.example").unwrap(), domain)]), None);
         let recipients = ["anna@one.example", "gone@one.example", "broken@one.example"]
@@ -186,7 +175,7 @@ mod tests {
             recipients: &recipients,
             content: &Content(b"Subject: x\r\n\r\nhello\r\n"),
         };
-        let outcomes = deliver(&accounts, "mx.example", &job);
+        let (outcomes, _) = deliver(&accounts, "mx.example", &job);
         let verdicts: Vec<_> =
             outcomes.iter().map(|o| (o.outcome.verdict, o.outcome.status.to_string())).collect();
         assert_eq!(

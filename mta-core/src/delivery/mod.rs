@@ -6,3 +6,5 @@
 pub mod copy;
 pub mod local;
 pub mod maildir;
+mod place;
+mod spread;

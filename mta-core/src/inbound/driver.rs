@@ -13,13 +13,14 @@ use futures_lite::future::{or, poll_once};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use futures_rustls::TlsAcceptor;
 use mta_queue::Queue;
-use mta_smtp::address::ReversePath;
+use mta_smtp::address::{ForwardPath, ReversePath};
 use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::sasl::server::Answer;
 use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
 
 use crate::inbound::Settings;
+use crate::inbound::policy::RcptDecision;
 use crate::inbound::receive::{Failure, Receiving, Source, refusal};
 use crate::log::Line;
 use crate::net::{Stream, within, write_all};
@@ -223,14 +224,16 @@ impl Driver {
                 self.reverse_path = Some(reverse_path);
                 self.check_space(parameters.size_bytes.unwrap_or_default())
             }
-            Question::Rcpt { path, .. } => match self.settings.recipient(self.source.client, &path).refusal()
-            {
-                None => Verdict::Accept,
-                Some(reply) => {
-                    ::log::info!("{}", self.line("recipient-refused", &reply).with("rcpt", &path));
-                    Verdict::Reply(reply)
-                }
-            },
+            Question::Rcpt { path, .. } if self.settings.may_block(&path) => {
+                let (settings, client) = (Arc::clone(&self.settings), self.source.client);
+                let asked = path.clone();
+                let decision = smol::unblock(move || settings.recipient(client, &asked)).await;
+                self.recipient(&path, decision)
+            }
+            Question::Rcpt { path, .. } => {
+                let decision = self.settings.recipient(self.source.client, &path);
+                self.recipient(&path, decision)
+            }
             Question::Data { mut envelope } => {
                 if let Some(rewrite) = &self.settings.options.sender_rewrite
                     && self.source.trusted
@@ -244,6 +247,17 @@ impl Driver {
             }
             Question::ContentEnd { size_octets, header } => Box::pin(self.commit(size_octets, header)).await,
         })
+    }
+
+    /// What a recipient is answered.
+    fn recipient(&self, path: &ForwardPath, decision: RcptDecision) -> Verdict {
+        match decision.refusal() {
+            None => Verdict::Accept,
+            Some(reply) => {
+                ::log::info!("{}", self.line("recipient-refused", &reply).with("rcpt", path));
+                Verdict::Reply(reply)
+            }
+        }
     }
 
     /// What a client sends before the greeting goes to the session, which then refuses it.

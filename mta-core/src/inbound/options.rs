@@ -109,7 +109,7 @@ impl Settings {
 /// Who is meant by `<Postmaster>`, where somebody stands behind the name.
 pub fn postmaster(options: &Options, accounts: &Accounts) -> Option<Mailbox> {
     let mailbox = postmaster_mailbox(options, accounts);
-    let ours = matches!(accounts.recipient(&mailbox), crate::account::Recipient::Maildir(_));
+    let ours = accounts.recipient(&mailbox).is_taken();
     (ours || options.postmaster.is_some()).then_some(mailbox)
 }
 

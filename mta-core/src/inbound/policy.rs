@@ -12,6 +12,7 @@ use mta_smtp::reply::Reply;
 
 use crate::account::Recipient;
 use crate::inbound::{Settings, postmaster};
+use crate::log::Line;
 
 /// What a recipient is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) enum RcptDecision {
     Accept,
     /// Our domain, but nobody of that name.
     Unknown,
+    /// Nobody can say now who that is: an alias is broken, or the system's users cannot be asked.
+    Unclear,
     /// Not our domain, and the client may not relay.
     RelayDenied,
 }
@@ -30,6 +33,11 @@ impl RcptDecision {
         match self {
             Self::Accept => None,
             Self::Unknown => Some(Reply::with_status(550, (5, 1, 1), "no such mailbox here")),
+            Self::Unclear => Some(Reply::with_status(
+                451,
+                (4, 3, 5),
+                "the mailbox cannot be looked up now, try again later",
+            )),
             Self::RelayDenied => Some(Reply::with_status(550, (5, 7, 1), "relaying denied")),
         }
     }
@@ -39,6 +47,14 @@ impl Settings {
     /// Whether this client may send to any domain.
     pub(super) fn may_relay(&self, client: IpAddr) -> bool {
         self.options.relay_networks.iter().any(|network| network.contains(client))
+    }
+
+    /// Whether the decision may take a while, so that it belongs on a thread that may block.
+    pub(super) fn may_block(&self, path: &ForwardPath) -> bool {
+        match path {
+            ForwardPath::Postmaster => self.accounts.may_block(&self.session.postmaster),
+            ForwardPath::Mailbox(mailbox) => self.accounts.may_block(mailbox),
+        }
     }
 
     /// Decides about a recipient.
@@ -51,7 +67,16 @@ impl Settings {
 
     fn mailbox(&self, client: IpAddr, mailbox: &Mailbox) -> RcptDecision {
         match self.accounts.recipient(mailbox) {
-            Recipient::Maildir(_) => RcptDecision::Accept,
+            Recipient::Maildir(_) | Recipient::System(_) | Recipient::Alias(_) | Recipient::Relayed => {
+                RcptDecision::Accept
+            }
+            Recipient::Unclear(reason) => {
+                ::log::warn!(
+                    "{}",
+                    Line::new("recipient-unclear").with("rcpt", mailbox).with("reason", reason)
+                );
+                RcptDecision::Unclear
+            }
             Recipient::Unknown => RcptDecision::Unknown,
             Recipient::Foreign if self.may_relay(client) => RcptDecision::Accept,
             Recipient::Foreign => RcptDecision::RelayDenied,
@@ -77,7 +102,8 @@ mod tests {
     use mta_smtp::command::Command;
 
     use super::*;
-    use crate::account::{Accounts, LocalDomain};
+    use crate::account::alias::parse;
+    use crate::account::{Accounts, Directory, DomainKind, LocalDomain, RelayRecipients};
     use crate::inbound::Options;
 
     const STRANGER: &str = "203.0.113.9";
@@ -87,8 +113,32 @@ mod tests {
         let local = LocalDomain {
             mailboxes: HashSet::from(["alice".to_owned(), "odd%name".to_owned()]),
             maildir: "/nowhere/{domain}/{mailbox}".to_owned(),
+            ..LocalDomain::default()
         };
-        let accounts = Accounts::new(HashMap::from([(domain("our.example"), local)]), None);
+        let relayed = |kind, mailboxes: &[&str]| LocalDomain {
+            kind: DomainKind::Relay(kind),
+            mailboxes: mailboxes.iter().map(ToString::to_string).collect(),
+            ..LocalDomain::default()
+        };
+        let domains = HashMap::from([
+            (domain("our.example"), local),
+            (domain("old.example"), LocalDomain::default()),
+            (domain("moved.example"), LocalDomain::default()),
+            (domain("listed.example"), relayed(RelayRecipients::Listed, &["carol"])),
+            (domain("any.example"), relayed(RelayRecipients::Any, &[])),
+        ]);
+        let directory = Directory::default();
+        let alias =
+            |address: &str, members: &str| (address.to_owned(), parse::members(members).expect("members"));
+        directory.set_database(HashMap::from([
+            alias("info@our.example", "alice@our.example, friend@else.example"),
+            alias("dead@our.example", "nobody@our.example"),
+            alias("circle@our.example", "circle2@our.example"),
+            alias("circle2@our.example", "circle@our.example"),
+            alias("@old.example", "@our.example"),
+            alias("@moved.example", "@else.example"),
+        ]));
+        let accounts = Accounts::new(domains, None).with_directory(directory);
         Settings::new(Options::new(domain("mx.our.example")), Arc::new(accounts), None)
     }
 
@@ -112,6 +162,16 @@ mod tests {
             "<postmaster@our.example>",
             "<Postmaster>",
             "<odd%name@our.example>",
+            "<alice+shop@our.example>",
+            "<info@our.example>",
+            "<Info+x@our.example>",
+            "<alice@old.example>",
+            "<alice+x@old.example>",
+            "<anyone@moved.example>",
+            "<carol@listed.example>",
+            "<carol+x@listed.example>",
+            "<postmaster@listed.example>",
+            "<anyone@any.example>",
         ] {
             assert_eq!(rcpt(STRANGER, good), Some(RcptDecision::Accept), "{good}");
         }
@@ -150,6 +210,25 @@ mod tests {
             "victim@other.example",
             "<victim@other.example> alice@our.example",
             "<\"alice@our.example\"@other.example>",
+            // Sub-addresses, whole-domain aliases and relayed domains.
+            "<victim+other.example@our.example>",
+            "<+alice@our.example>",
+            "<+@our.example>",
+            "<victim%other.example+x@our.example>",
+            "<victim@other.example+our.example>",
+            "<victim%other.example@old.example>",
+            "<bob@old.example>",
+            "<victim%other.example@moved.example>",
+            "<other.example!victim@moved.example>",
+            "<\"victim@other.example\"@moved.example>",
+            "<\"|/bin/sh\"@our.example>",
+            "<\"/etc/passwd\"@our.example>",
+            "<\":include:/etc/passwd\"@our.example>",
+            "<\"\\\\alice\"@our.example>",
+            "<dead@our.example>",
+            "<circle@our.example>",
+            "<bob@listed.example>",
+            "<friend@else.example>",
         ];
         for trick in tricks {
             assert_ne!(rcpt(STRANGER, trick), Some(RcptDecision::Accept), "{trick:?}");

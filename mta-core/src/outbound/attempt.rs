@@ -12,7 +12,7 @@ use mta_dane::discovery::{self, MxDiscovery, MxList, NextHop};
 use mta_dane::dnssec::Status;
 use mta_dane::failure::{LookupError, NextHopFailure};
 use mta_dane::reference::{a_labels, text as name_text};
-use mta_smtp::address::{Host, ReversePath};
+use mta_smtp::address::{Host, Mailbox, ReversePath};
 use mta_smtp::envelope::{MailParameters, Recipient};
 use mta_smtp::reply::EnhancedStatus;
 
@@ -34,6 +34,15 @@ pub trait ContentSource: Send + Sync {
     ///
     /// What the store reports; the recipients are deferred then.
     fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
+
+    /// The places of this host that have the message from attempts before. Called on a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// What the store reports.
+    fn handed(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// One attempt's work: the recipients of one message that share a route.
@@ -88,12 +97,38 @@ pub struct Context {
 }
 
 /// What an attempt led to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AttemptReport {
     /// One outcome per recipient, in the order of the job.
     pub outcomes: Vec<RecipientOutcome>,
     /// Why, for `queue show`, the log, DSN and `explain`.
     pub decision: Decision,
+    /// What delivery on this host leaves behind.
+    pub local: LocalResult,
+}
+
+/// What delivery on this host leaves behind besides outcomes; kept in the same transaction.
+#[derive(Debug, Clone, Default)]
+pub struct LocalResult {
+    /// Places that have the message, of recipients that stand for several.
+    pub handed: Vec<String>,
+    /// What goes elsewhere.
+    pub forwards: Vec<Forward>,
+}
+
+/// A message that goes elsewhere because a recipient here stands for somebody there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The recipient's place among the outcomes.
+    pub index: usize,
+    /// The recipient here.
+    pub recipient: Recipient,
+    /// Who is told of failures in place of the sender.
+    pub owner: Option<Mailbox>,
+    /// The recipients there.
+    pub to: Vec<Mailbox>,
+    /// Their names as places.
+    pub places: Vec<String>,
 }
 
 /// Tries to hand the job's message to its next-hop. Never fails: what went wrong is in the outcomes. Writes one log line
@@ -423,7 +458,7 @@ impl<'a> Run<'a> {
         for outcome in &outcomes {
             log::info!("{}", record::log_line(&self.decision, self.job, outcome));
         }
-        AttemptReport { outcomes, decision: self.decision }
+        AttemptReport { outcomes, decision: self.decision, ..AttemptReport::default() }
     }
 }
 

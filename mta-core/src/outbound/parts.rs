@@ -79,5 +79,5 @@ pub(super) fn join(job: &Job, reports: Vec<(Part, AttemptReport)>) -> AttemptRep
     let mut decision = joined.unwrap_or_default();
     decision.rule = (!rules.is_empty()).then(|| rules.join("; "));
     decision.result = record::summary(&outcomes);
-    AttemptReport { outcomes, decision }
+    AttemptReport { outcomes, decision, ..AttemptReport::default() }
 }

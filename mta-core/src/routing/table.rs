@@ -60,8 +60,6 @@ impl RoutingTable {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::super::RelayTls;
     use super::*;
     use crate::account::LocalDomain;
@@ -71,7 +69,7 @@ mod tests {
     }
 
     fn shown(table: &RoutingTable, host: &str) -> String {
-        let ours = LocalDomain { mailboxes: HashSet::new(), maildir: String::new() };
+        let ours = LocalDomain::default();
         let accounts = Accounts::new(HashMap::from([(Domain::parse("ours.example").unwrap(), ours)]), None);
         table.route(&accounts, &Host::parse(host).unwrap()).to_string()
     }

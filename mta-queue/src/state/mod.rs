@@ -17,7 +17,9 @@
 //! What it does not: it holds nothing in memory and knows no protocol.
 
 pub(crate) mod alert;
+pub(crate) mod alias;
 pub(crate) mod dane;
+pub(crate) mod handed;
 pub(crate) mod outage;
 pub(crate) mod sts;
 pub(crate) mod tls_report;

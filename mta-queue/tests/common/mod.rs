@@ -123,6 +123,7 @@ pub fn record_of<K>(claim: &Claim<K>, at: SystemTime, outcome: RecipientOutcome)
         decision: Some(r#"{"version":1}"#.to_owned()),
         destination: DestinationResult::Unknown,
         notifications: Vec::new(),
+        handed: Vec::new(),
         unreported: Vec::new(),
         tls_sessions: Vec::new(),
     }

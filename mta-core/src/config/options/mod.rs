@@ -21,8 +21,8 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ),
     (
         "domain.*",
-        "A domain whose mail is delivered here, by name: [domain.\"example.org\"]. \
-                  A recipient that is not listed is refused in the session.",
+        "A domain whose mail is taken here, by name: [domain.\"example.org\"]. \
+                  A recipient that is neither listed nor an alias is refused in the session.",
     ),
     ("rewrite", "Rewriting of reverse-paths (envelope senders), for a host that only sends."),
     ("dns", "How names are looked up and validated. DANE stands and falls with it."),

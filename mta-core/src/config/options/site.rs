@@ -29,6 +29,14 @@ fn host() -> Vec<OptionSpec> {
              without a domain. Unset, it is delivered to a mailbox postmaster of the domain itself.",
         ),
         option(
+            "recipient_delimiter",
+            "\"+\"",
+            "\"-\"",
+            |c, _| &mut c.recipient_delimiter,
+            "What stands between a name and a detail of the sender's choice: mail for alice+shop goes to alice, \
+             unless there is a mailbox or alias alice+shop. One character; empty, no address has a detail.",
+        ),
+        option(
             "state_dir",
             "\"/var/lib/mta\"",
             "\"/srv/mta\"",
@@ -80,6 +88,31 @@ fn host() -> Vec<OptionSpec> {
 
 fn domains() -> Vec<OptionSpec> {
     vec![
+        option(
+            "domain.*.kind",
+            "\"virtual\"",
+            "\"relay\"",
+            |c, n| &mut own_domain(c, n).kind,
+            "\"virtual\": its mailboxes are those listed here and the aliases of the database, which mta-cli alias \
+             keeps. \"relay\": its mail is taken from anybody and handed on, as a backup MX does or for a host \
+             further inside.",
+        ),
+        option(
+            "domain.*.recipients",
+            "\"listed\"",
+            "\"any\"",
+            |c, n| &mut own_domain(c, n).recipients,
+            "Of a relayed domain, which recipients are taken: those that mailboxes lists, or \"any\", where the next \
+             hop says who exists and what it refuses is told to the postmaster alone.",
+        ),
+        option(
+            "domain.*.next_hop",
+            "\"\"",
+            "\"mail.lan:25\"",
+            |c, n| &mut own_domain(c, n).next_hop,
+            "Of a relayed domain, the host that its mail is handed to, as destination.*.next_hop. Unset, its MX hosts, \
+             as a backup MX does.",
+        ),
         option(
             "domain.*.mailboxes",
             "[]",

@@ -1,9 +1,10 @@
 //! The operations behind the protocol: on the live queue inside the daemon, or on the files while it is down.
 //!
 //! All of them block; the server calls them on a thread of their own. Here is the table from request to operation; each
-//! group of operations has a file of its own: `queue`, `change`, `summary`, `destination`, `trace`, `log`, `report`, `status`;
+//! group of operations has a file of its own: `queue`, `change`, `alias`, `summary`, `destination`, `trace`, `log`, `report`, `status`;
 //! `offline` is for the time without a daemon; `select` finds what a request means.
 
+mod alias;
 mod change;
 mod destination;
 mod log;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use super::peer::Peer;
 use super::protocol::{Code, Done, Failure, Request};
 use super::views::StatusView;
+use crate::account::Directory;
 use crate::outbound::scheduler::Scheduler;
 use crate::pause::Pauses;
 
@@ -55,6 +57,8 @@ pub struct Daemon {
     pub status: Box<dyn Fn() -> StatusView + Send + Sync>,
     /// What stands still.
     pub pauses: Pauses,
+    /// The aliases, as everybody in the daemon sees them.
+    pub directory: Directory,
 }
 
 /// The operations on a queue.
@@ -129,6 +133,9 @@ impl Operations for QueueOperations {
             Request::Resume(name) => self.resume(name),
             Request::Trace(arguments) => self.trace(peer, arguments, row),
             Request::Log(arguments) => self.log(arguments, row),
+            Request::AliasList => self.aliases(row),
+            Request::AliasPut(arguments) => self.put_alias(peer, arguments),
+            Request::AliasDelete(address) => self.delete_alias(peer, address),
             Request::ReportTls(arguments) => self.report_tls(arguments, row),
         }
     }

@@ -7,7 +7,7 @@ use mta_queue::{Queue, Reader};
 use super::{QueueOperations, Source};
 use crate::config::{Applied, Config};
 use crate::outbound::scheduler::{Deliver, Delivery, Scheduler, Site};
-use crate::outbound::{AttemptReport, Decision, Job};
+use crate::outbound::{AttemptReport, Job};
 use crate::routing::Route;
 
 impl QueueOperations {
@@ -34,6 +34,6 @@ impl Deliver for Nobody {
 
     fn deliver(&self, _job: Job) -> Delivery {
         // The scheduler does not run, so nobody asks.
-        Box::pin(async { AttemptReport { outcomes: Vec::new(), decision: Decision::default() } })
+        Box::pin(async { AttemptReport::default() })
     }
 }

@@ -146,6 +146,16 @@ pub struct TraceArguments {
     pub limit: usize,
 }
 
+/// An alias of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AliasArguments {
+    /// The address, or `@domain`.
+    pub address: String,
+    /// Whom it stands for: addresses, or one `@domain`.
+    pub targets: Vec<String>,
+}
+
 /// Which lines of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::arguments::{
-    ChangeArguments, ChangeWord, ContentArguments, CountArguments, DestinationArguments, EditArguments,
-    HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, SummaryBy, TraceArguments,
+    AliasArguments, ChangeArguments, ChangeWord, ContentArguments, CountArguments, DestinationArguments,
+    EditArguments, HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, SummaryBy,
+    TraceArguments,
 };
 pub use self::request::{ReportTlsArguments, Request};
 pub use self::select::{ListArguments, Select};

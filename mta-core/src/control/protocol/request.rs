@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ListArguments;
 use super::arguments::{
-    ChangeArguments, ContentArguments, CountArguments, DestinationArguments, EditArguments,
+    AliasArguments, ChangeArguments, ContentArguments, CountArguments, DestinationArguments, EditArguments,
     HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, TraceArguments,
 };
 
@@ -81,6 +81,15 @@ pub enum Request {
     /// A row for each line of the log, and an empty one now and then.
     #[serde(rename = "log")]
     Log(LogArguments),
+    /// A row for each alias of the database.
+    #[serde(rename = "alias.list")]
+    AliasList,
+    /// Keeps an alias in place of the one of that address.
+    #[serde(rename = "alias.put")]
+    AliasPut(AliasArguments),
+    /// Deletes the alias of this address.
+    #[serde(rename = "alias.delete")]
+    AliasDelete(String),
     /// A row for each policy under which TLS sessions were counted on a day.
     #[serde(rename = "report.tls")]
     ReportTls(ReportTlsArguments),
@@ -101,6 +110,7 @@ impl Request {
             | Self::DestinationShow(_)
             | Self::Trace(_)
             | Self::Log(_)
+            | Self::AliasList
             | Self::ReportTls(_) => false,
             Self::QueueRetry(_)
             | Self::QueueHold(_)
@@ -109,6 +119,8 @@ impl Request {
             | Self::QueueBounce(_)
             | Self::QueueRedirect(_)
             | Self::QueueReroute(_)
+            | Self::AliasPut(_)
+            | Self::AliasDelete(_)
             | Self::HoldRuleAdd(_)
             | Self::HoldRuleRemove(_)
             | Self::DestinationReset(_)

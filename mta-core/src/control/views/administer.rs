@@ -38,6 +38,27 @@ pub struct DestinationView {
     pub paused: bool,
 }
 
+/// An alias of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AliasView {
+    /// The address, or `@domain`.
+    pub address: String,
+    /// Whom it stands for.
+    pub targets: Vec<String>,
+    /// When it was last changed.
+    pub changed_at: String,
+    /// By whom.
+    pub who: String,
+}
+
+impl From<mta_queue::StoredAlias> for AliasView {
+    fn from(alias: mta_queue::StoredAlias) -> Self {
+        let changed_at = rfc3339(alias.changed_at);
+        Self { address: alias.address, targets: alias.targets, changed_at, who: alias.who }
+    }
+}
+
 /// A group of what waits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

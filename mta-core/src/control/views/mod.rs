@@ -6,7 +6,9 @@ mod status;
 
 use std::time::SystemTime;
 
-pub use self::administer::{DestinationView, GroupView, HoldRuleView, LogView, PauseView, TopView};
+pub use self::administer::{
+    AliasView, DestinationView, GroupView, HoldRuleView, LogView, PauseView, TopView,
+};
 pub use self::message::{AttemptView, EventView, MessageView, RecipientView, ResultView};
 pub use self::status::{AlertView, CountsView, StatusView};
 

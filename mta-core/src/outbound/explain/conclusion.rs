@@ -44,6 +44,15 @@ pub(super) fn local(subject: &str, domain: &str, recipient: Option<Recipient>) -
             rules.push(rule("mailbox", "", Mark::Ok, format!("the mailbox lies in {}", path.display())));
             (Fate::Deliver, format!("A message would be delivered to {}.", path.display()))
         }
+        Some(Recipient::Alias(places)) => {
+            let text = format!("it is an alias; its mail goes to {}", places.join(", "));
+            rules.push(rule("alias", "", Mark::Ok, text));
+            (Fate::Deliver, format!("A message would go to {}.", places.join(", ")))
+        }
+        Some(Recipient::Unclear(reason)) => {
+            rules.push(rule("alias", "", Mark::Fail, reason.clone()));
+            (Fate::Delay, format!("A message would be put off (451 4.3.5): {reason}."))
+        }
         Some(other) if is_known(other) => {
             rules.push(rule("mailbox", "", Mark::Ok, "it is known here"));
             (Fate::Deliver, "A message would be delivered here.".to_owned())

@@ -281,7 +281,7 @@ fn bound(context: &mut Context, question: &Question<'_>) {
 
 /// Whether a recipient of ours exists.
 fn is_known(recipient: &Recipient) -> bool {
-    !matches!(recipient, Recipient::Unknown | Recipient::Foreign)
+    recipient.is_taken()
 }
 
 pub(super) fn rule(name: &'static str, source: &'static str, verdict: Mark, text: impl Into<String>) -> Rule {

@@ -48,7 +48,7 @@ impl Scheduler {
             result: "failed".to_owned(),
             ..Decision::default()
         };
-        let report = AttemptReport { outcomes, decision };
+        let report = AttemptReport { outcomes, decision, ..AttemptReport::default() };
         let count = claim.recipients.len() as u64;
         let (record, complete) = self.record(&claim, &report, &options, now, &Part::ByHand);
         if !complete {

@@ -6,6 +6,7 @@
 
 mod alert_mail;
 mod by_hand;
+mod forward;
 mod hops;
 mod learn;
 mod limit;
@@ -324,7 +325,7 @@ impl Scheduler {
             }
             Some(Err(_)) => {
                 ::log::error!("{}", Line::new("delivery-panicked").with("qid", claim.message.id));
-                AttemptReport { outcomes: Vec::new(), decision: Decision::default() }
+                AttemptReport::default()
             }
         };
         // Every recipient has an outcome, or it would be due again at once.
@@ -484,6 +485,10 @@ impl ContentSource for QueueContent {
         self.begun.store(true, Ordering::SeqCst);
         let reader: ContentReader = self.queue.content_reader(self.id).map_err(std::io::Error::other)?;
         Ok(Box::new(reader))
+    }
+
+    fn handed(&self) -> std::io::Result<Vec<String>> {
+        self.queue.reader().handed(self.id).map_err(std::io::Error::other)
     }
 }
 

@@ -206,7 +206,7 @@ fn action_of(result: RecipientOutcome, outcome: &Outcome) -> Option<Action> {
         // RFC 3461 5.2.1 to 5.2.3: reported by whoever took the wish over, by us where the next hop knows nothing of it,
         // and by us for our own mailboxes.
         RecipientOutcome::Delivered => match &outcome.remote {
-            Some(_) if outcome.reports_passed_on => None,
+            _ if outcome.reports_passed_on => None,
             Some(_) => Some(Action::Relayed),
             None => Some(Action::Delivered),
         },

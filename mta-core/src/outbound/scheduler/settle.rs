@@ -78,7 +78,10 @@ impl Scheduler {
         let settled = smol::unblock(move || {
             let options = scheduler.options();
             let now = SystemTime::now();
-            let (record, complete) = scheduler.record(&claim, &report, &options, now, &part);
+            let mut report = report;
+            let forwarded = scheduler.forwards(&claim, &mut report, now);
+            let (mut record, complete) = scheduler.record(&claim, &report, &options, now, &part);
+            record.notifications.extend(forwarded);
             let settled = scheduler.judge(&claim, &record, &part, complete);
             let waits = waits_long(&claim.message, &record, &options, now).then_some(claim.message.id);
             let owes_digest = !record.unreported.is_empty();
@@ -136,7 +139,11 @@ impl Scheduler {
                             outcome: outcome.clone(),
                         })
                         .collect();
-                    let report = AttemptReport { outcomes, decision: report.decision.clone() };
+                    let report = AttemptReport {
+                        outcomes,
+                        decision: report.decision.clone(),
+                        ..AttemptReport::default()
+                    };
                     // What had to stay would be claimed again at once.
                     last |= !self.settle(claim, report, Part::Overdue).await?.complete;
                 }
@@ -222,6 +229,7 @@ impl Scheduler {
             decision: serde_json::to_string(&report.decision).ok(),
             destination,
             notifications,
+            handed: report.local.handed.clone(),
             unreported: unreported(&claim.message, &states),
             tls_sessions: match part {
                 Part::Attempt { .. } => tlsrpt::sessions(&report.decision),

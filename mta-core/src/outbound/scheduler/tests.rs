@@ -58,7 +58,7 @@ impl Deliver for Script {
                 }
                 Play::Report(make) => make(&job),
                 Play::Panic => panic!("as the test wants"),
-                Play::Nothing => AttemptReport { outcomes: Vec::new(), decision: Decision::default() },
+                Play::Nothing => AttemptReport::default(),
             }
         })
     }
@@ -84,7 +84,7 @@ fn report(job: &Job, verdict: Verdict, reach: Reach) -> AttemptReport {
         .iter()
         .map(|recipient| RecipientOutcome { recipient: recipient.clone(), outcome: outcome.clone() })
         .collect();
-    AttemptReport { outcomes, decision: Decision::default() }
+    AttemptReport { outcomes, ..AttemptReport::default() }
 }
 
 /// A scheduler under test.

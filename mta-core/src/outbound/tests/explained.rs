@@ -16,7 +16,11 @@ use crate::routing::table::RoutingTable;
 const WRONG: &str = "3 1 1 00000000000000000000000000000000000000000000000000000000000000aa";
 
 fn ask(lab: &Lab, subject: &str, probe: bool) -> Explanation {
-    let ours = LocalDomain { mailboxes: HashSet::from(["bob".to_owned()]), maildir: "/m/{mailbox}".into() };
+    let ours = LocalDomain {
+        mailboxes: HashSet::from(["bob".to_owned()]),
+        maildir: "/m/{mailbox}".into(),
+        ..LocalDomain::default()
+    };
     let accounts = Accounts::new(HashMap::from([(Domain::parse("own.test").unwrap(), ours)]), None);
     let mut routing = RoutingTable::new(None);
     if let Route::Relay(relay) = &lab.job.route {

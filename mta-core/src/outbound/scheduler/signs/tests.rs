@@ -58,7 +58,11 @@ fn seen(outcome: Outcome, tries: Vec<TryRecord>, has_route: bool) -> Seen {
     let mx = Some(MxRecord { hosts: listed.to_vec(), ..MxRecord::default() });
     let decision = Decision { mx, hosts, destination: "x.example".into(), ..Decision::default() };
     let recipient = Recipient::new(Mailbox::parse("a@x.example").expect("mailbox"));
-    let report = AttemptReport { outcomes: vec![RecipientOutcome { recipient, outcome }], decision };
+    let report = AttemptReport {
+        outcomes: vec![RecipientOutcome { recipient, outcome }],
+        decision,
+        ..AttemptReport::default()
+    };
     read(&Table::default(), &report, true, || has_route)
 }
 

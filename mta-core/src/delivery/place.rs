@@ -1,0 +1,88 @@
+//! One message to one place, blocking: the last step of local delivery.
+//!
+//! What it does: writes into a Maildir of ours. What it does not: it knows no alias, and never asks twice; the result is
+//! a value.
+
+use mta_smtp::address::ReversePath;
+use mta_smtp::reply::EnhancedStatus;
+
+use super::maildir::{self, Item, MaildirError};
+use crate::account::Target;
+use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
+
+/// The message, as every place is told of it.
+pub(super) struct Letter<'a> {
+    /// The queue id.
+    pub(super) queue_id: &'a str,
+    /// The reverse-path, for `Return-Path`.
+    pub(super) reverse_path: &'a ReversePath,
+    /// When it was accepted, seconds since 1970.
+    pub(super) accepted_at_unix: u64,
+    /// Whom it was sent to, for `Delivered-To`.
+    pub(super) address: &'a str,
+    /// Our name.
+    pub(super) hostname: &'a str,
+    /// The content.
+    pub(super) content: &'a dyn ContentSource,
+}
+
+impl Letter<'_> {
+    /// RFC 5321 4.4: the final delivery puts the reverse-path on record.
+    fn trace(&self) -> String {
+        format!("Return-Path: {}\nDelivered-To: {}\n", self.reverse_path, self.address)
+    }
+
+    /// Tells the places of one message apart in a file name, the same at every attempt.
+    fn unique(&self, place: &str) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, place.as_bytes());
+        let short: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{short}", self.queue_id)
+    }
+}
+
+/// Delivers into a Maildir that the service itself writes.
+pub(super) fn maildir(letter: &Letter<'_>, target: &Target, path: &std::path::Path) -> Outcome {
+    let (trace, unique) = (letter.trace(), letter.unique(&target.key()));
+    let item = Item {
+        unique: &unique,
+        received_at: letter.accepted_at_unix,
+        hostname: letter.hostname,
+        trace: &trace,
+    };
+    let mut content = match letter.content.open() {
+        Ok(content) => content,
+        Err(error) => return failed(&MaildirError::Content { error: error.to_string() }),
+    };
+    match maildir::deliver(path, &item, &mut *content) {
+        Ok(path) => outcome(
+            Verdict::Delivered,
+            (2, 0, 0),
+            format!("delivered to {}", path.parent().and_then(|new| new.parent()).unwrap_or(&path).display()),
+        ),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Every trouble of our own disk is transient and ours: the sender did nothing wrong (RFC 3463 3.3, 3.4).
+fn failed(error: &MaildirError) -> Outcome {
+    let status = match error {
+        MaildirError::Full { .. } => (4, 3, 1),
+        MaildirError::NotAllowed { .. } | MaildirError::Io { .. } => (4, 2, 0),
+        MaildirError::Content { .. } => (4, 3, 0),
+    };
+    outcome(Verdict::Deferred, status, error.to_string())
+}
+
+/// An outcome of our own for one recipient.
+pub(super) fn outcome(verdict: Verdict, (class, subject, detail): (u8, u16, u16), text: String) -> Outcome {
+    let status = EnhancedStatus::new(class, subject, detail);
+    Outcome {
+        verdict,
+        reach: Reach::Recipient,
+        status,
+        text,
+        reply: None,
+        remote: None,
+        reports_passed_on: false,
+    }
+}

@@ -1,0 +1,251 @@
+//! From one recipient to all places its mail goes, and back to one outcome.
+//!
+//! A recipient that is an alias has one outcome: delivered when every place has the message, deferred while one of them
+//! waits, failed when one of them never will. What was handed over is remembered (`AttemptReport::local`), so that a
+//! later attempt repeats nothing. Places elsewhere become a message of their own, queued together with this outcome.
+//! What it does not: it writes to no place itself (`place`).
+
+use std::collections::{HashSet, VecDeque};
+use std::io::Read;
+
+use mta_smtp::address::Mailbox;
+use mta_smtp::envelope::Recipient;
+
+use super::place::outcome;
+use crate::account::alias::Member;
+use crate::account::system::SystemUser;
+use crate::account::{Accounts, Expansion, Target};
+use crate::outbound::attempt::{Forward, LocalResult};
+use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
+
+/// The header section is searched for our own `Delivered-To` up to so many octets.
+const MAX_HEADER_OCTETS: u64 = 1 << 20;
+
+/// How often forwards may lead to forwards for one recipient.
+const MAX_FORWARDS: usize = 20;
+
+/// What came of one place.
+pub(super) enum Placed {
+    /// This.
+    Outcome(Outcome),
+    /// Its owner wants it elsewhere.
+    #[expect(dead_code, reason = "users of the system come with the delivery process")]
+    Forward {
+        /// Who.
+        user: SystemUser,
+        /// His address.
+        address: Mailbox,
+        /// Where to.
+        members: Vec<Member>,
+    },
+}
+
+/// The state of one job.
+pub(super) struct Spread<'a> {
+    accounts: &'a Accounts,
+    content: &'a dyn ContentSource,
+    /// Where the message was handed to: in attempts before this one, and in this one.
+    handed: HashSet<String>,
+    result: LocalResult,
+}
+
+impl<'a> Spread<'a> {
+    pub(super) fn new(accounts: &'a Accounts, content: &'a dyn ContentSource, handed: Vec<String>) -> Self {
+        let handed = handed.into_iter().collect();
+        Self { accounts, content, handed, result: LocalResult::default() }
+    }
+
+    /// What the queue has to keep beside the outcomes.
+    pub(super) fn into_result(self) -> LocalResult {
+        self.result
+    }
+
+    /// Delivers to one recipient; `put` delivers to one place.
+    pub(super) fn recipient(
+        &mut self,
+        index: usize,
+        recipient: &Recipient,
+        put: &mut dyn FnMut(&Target) -> Placed,
+    ) -> Outcome {
+        let expansion = self.accounts.expand(&recipient.mailbox);
+        let mut tally = Tally::default();
+        let mut waiting = VecDeque::new();
+        tally.take(expansion, &mut waiting);
+        let mut forwards = 0;
+        while let Some(target) = waiting.pop_front() {
+            let key = target.key();
+            if self.handed.contains(&key) {
+                // A forward that leads back to where it came from is no place.
+                tally.repeated += usize::from(!key.starts_with("user:"));
+                continue;
+            }
+            if let Target::Remote { mailbox, owner } = target {
+                tally.remote.push((mailbox, owner, key));
+                continue;
+            }
+            match put(&target) {
+                Placed::Forward { user, address, members } => {
+                    forwards += 1;
+                    self.handed.insert(key);
+                    tally.is_alias = true;
+                    if forwards > MAX_FORWARDS {
+                        let text = format!("forwards lead to forwards more than {MAX_FORWARDS} times");
+                        tally.problems.push(outcome(Verdict::Failed, (5, 4, 6), text));
+                        break;
+                    }
+                    tally.take(self.accounts.follow(&user, &address, &members), &mut waiting);
+                }
+                Placed::Outcome(done) if done.verdict == Verdict::Delivered => {
+                    self.handed.insert(key.clone());
+                    tally.done(key, done);
+                }
+                Placed::Outcome(problem) => tally.problems.push(problem),
+            }
+        }
+        self.finish(index, recipient, tally)
+    }
+
+    fn finish(&mut self, index: usize, recipient: &Recipient, mut tally: Tally) -> Outcome {
+        if !tally.remote.is_empty() && self.is_loop(&recipient.mailbox) {
+            let text =
+                format!("mail for {} comes back to it: it was forwarded from here before", recipient.mailbox);
+            tally.remote.clear();
+            tally.problems.push(outcome(Verdict::Failed, (5, 4, 6), text));
+        }
+        let forwarded = tally.remote.len();
+        let passes_on = tally.delivered.is_empty() && tally.repeated == 0 && tally.problems.is_empty();
+        let passes_on = passes_on && tally.remote.iter().all(|(_, owner, _)| owner.is_none());
+        let names: Vec<String> = tally.remote.iter().map(|(mailbox, ..)| mailbox.to_string()).collect();
+        self.queue_forwards(index, recipient, std::mem::take(&mut tally.remote));
+        let places = tally.delivered.len() + tally.repeated + forwarded;
+        tally.problems.sort_by_key(|problem| problem.verdict != Verdict::Deferred);
+        if let Some(problem) = tally.problems.into_iter().next() {
+            // What is done is done, whatever becomes of the rest.
+            self.result.handed.extend(tally.delivered.into_iter().map(|(key, _)| key));
+            let text = match places {
+                0 => problem.text,
+                _ => format!("{} (of several recipients; {places} have it)", problem.text),
+            };
+            return Outcome { text, ..problem };
+        }
+        if places == 0 {
+            let text = format!("forwards of {} lead to nobody but each other", recipient.mailbox);
+            return outcome(Verdict::Failed, (5, 4, 6), text);
+        }
+        let text = match (forwarded, tally.delivered.len()) {
+            (0, 1) => tally.delivered.into_iter().next().map(|(_, done)| done.text).unwrap_or_default(),
+            (0, 0) => "delivered already, by another way".to_owned(),
+            (0, count) => format!("delivered to {count} places"),
+            (_, 0) => format!("forwarded to {}", short(&names)),
+            (_, count) => format!("delivered to {count} places, forwarded to {}", short(&names)),
+        };
+        let mut done = outcome(Verdict::Delivered, (2, 0, 0), text);
+        done.reports_passed_on = forwarded > 0 && passes_on;
+        done
+    }
+
+    /// One message for each sender that the alias wants.
+    fn queue_forwards(
+        &mut self,
+        index: usize,
+        recipient: &Recipient,
+        remote: Vec<(Mailbox, Option<Mailbox>, String)>,
+    ) {
+        let mut groups: Vec<Forward> = Vec::new();
+        for (mailbox, owner, key) in remote {
+            self.handed.insert(key.clone());
+            self.result.handed.push(key.clone());
+            let group = match groups.iter_mut().find(|group| group.owner == owner) {
+                Some(group) => group,
+                None => {
+                    let recipient = recipient.clone();
+                    groups.push(Forward { index, recipient, owner, to: Vec::new(), places: Vec::new() });
+                    let Some(last) = groups.last_mut() else { return };
+                    last
+                }
+            };
+            group.to.push(mailbox);
+            group.places.push(key);
+        }
+        self.result.forwards.extend(groups);
+    }
+
+    /// Whether the message was forwarded for this very address before.
+    fn is_loop(&self, address: &Mailbox) -> bool {
+        let Ok(content) = self.content.open() else { return false };
+        let mut header = Vec::new();
+        // What cannot be read is found out when it is copied.
+        let _ = content.take(MAX_HEADER_OCTETS).read_to_end(&mut header);
+        names_delivered_to(&header, &address.to_string())
+    }
+}
+
+/// Whether a header section has a `Delivered-To` field with this address.
+fn names_delivered_to(content: &[u8], address: &str) -> bool {
+    const NAME: &[u8] = b"delivered-to:";
+    content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty()).any(
+        |line| {
+            let Some((name, value)) = line.split_at_checked(NAME.len()) else { return false };
+            name.eq_ignore_ascii_case(NAME) && value.trim_ascii().eq_ignore_ascii_case(address.as_bytes())
+        },
+    )
+}
+
+/// The first few names.
+fn short(names: &[String]) -> String {
+    const MOST: usize = 5;
+    let mut text = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > MOST {
+        text.push_str(&format!(" and {} more", names.len() - MOST));
+    }
+    text
+}
+
+/// What the places of one recipient came to.
+#[derive(Default)]
+struct Tally {
+    delivered: Vec<(String, Outcome)>,
+    /// Places that had the message before.
+    repeated: usize,
+    remote: Vec<(Mailbox, Option<Mailbox>, String)>,
+    problems: Vec<Outcome>,
+    is_alias: bool,
+}
+
+impl Tally {
+    fn take(&mut self, expansion: Expansion, waiting: &mut VecDeque<Target>) {
+        self.is_alias |= expansion.is_alias;
+        for dead in expansion.dead {
+            self.problems.push(match dead.is_temporary {
+                true => {
+                    Outcome { reach: Reach::Recipient, ..outcome(Verdict::Deferred, (4, 3, 5), dead.text) }
+                }
+                false => outcome(Verdict::Failed, (5, 1, 1), dead.text),
+            });
+        }
+        waiting.extend(expansion.targets);
+    }
+
+    fn done(&mut self, key: String, done: Outcome) {
+        self.delivered.push((key, done));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_header_section_tells_of_loops() {
+        for (content, expected) in [
+            (&b"Subject: x\r\nDelivered-To: anna@own.example\r\n\r\n"[..], true),
+            (b"DELIVERED-TO:ANNA@own.example\n\n", true),
+            (b"Subject: x\r\n\r\nDelivered-To: anna@own.example\r\n", false),
+            (b"Delivered-To: ben@own.example\r\n\r\n", false),
+            (b"X-Delivered-To: anna@own.example\r\n\r\n", false),
+            (b"", false),
+        ] {
+            assert_eq!(names_delivered_to(content, "anna@own.example"), expected);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What is forwarded as messages of the queue: a recipient here stands for somebody elsewhere.
+//!
+//! The message enters the queue in the transaction that records the delivery, as notifications do: a kill between the two
+//! loses nothing and repeats nothing. Above its header stands `Delivered-To`, by which a forward that comes back is known.
+//! [`outgoing`] is the place where the sender and the header are made fit for the way out.
+
+use std::io::{self, Read, Write};
+use std::time::SystemTime;
+
+use mta_queue::{Claim, NewMessage, Origin, QueueError};
+use mta_smtp::address::{Mailbox, ReversePath};
+use mta_smtp::envelope::{Envelope, MailParameters, Recipient};
+
+use super::Scheduler;
+use crate::log::Line;
+use crate::outbound::attempt::Forward;
+use crate::outbound::{AttemptReport, ContentSource, Outcome, Reach};
+use crate::routing::Route;
+
+/// A forwarded message as it leaves.
+pub(super) struct Outgoing {
+    /// Who is told of failures.
+    pub(super) sender: ReversePath,
+    /// Header fields in front of the message, each with its CR LF.
+    pub(super) fields: Vec<u8>,
+}
+
+/// Makes a message fit for being forwarded: the sender as the next server shall see it, and fields in front of its header.
+/// `content` can be opened as often as it takes. As it stands, the sender stays.
+///
+/// # Errors
+/// The content cannot be read.
+pub(super) fn outgoing(
+    sender: ReversePath,
+    delivered_to: &Mailbox,
+    _content: &dyn ContentSource,
+) -> io::Result<Outgoing> {
+    Ok(Outgoing { sender, fields: format!("Delivered-To: {delivered_to}\r\n").into_bytes() })
+}
+
+impl Scheduler {
+    /// The messages that a delivery here forwards. A recipient whose message cannot be written waits.
+    pub(super) fn forwards(
+        &self,
+        claim: &Claim<Route>,
+        report: &mut AttemptReport,
+        now: SystemTime,
+    ) -> Vec<NewMessage> {
+        let mut messages = Vec::new();
+        for forward in std::mem::take(&mut report.local.forwards) {
+            match self.forward_message(claim, &forward, now) {
+                Ok(message) => messages.push(message),
+                Err(error) => {
+                    report.local.handed.retain(|place| !forward.places.contains(place));
+                    let status = if error == QueueError::NoSpace { (3, 1) } else { (3, 0) };
+                    let text = format!("cannot be forwarded now: {error}");
+                    if let Some(of) = report.outcomes.get_mut(forward.index) {
+                        of.outcome = Outcome::deferred(Reach::Recipient, status, text);
+                    }
+                }
+            }
+        }
+        messages
+    }
+
+    fn forward_message(
+        &self,
+        claim: &Claim<Route>,
+        forward: &Forward,
+        now: SystemTime,
+    ) -> Result<NewMessage, QueueError> {
+        let message = &claim.message;
+        let source =
+            super::QueueContent { queue: self.queue.clone(), id: message.id, begun: Default::default() };
+        let sender = match &forward.owner {
+            // A notification never gets a sender: it would be answered.
+            Some(owner) if !message.reverse_path.is_null() => ReversePath::Mailbox(owner.clone()),
+            _ => message.reverse_path.clone(),
+        };
+        let outgoing = outgoing(sender, &forward.recipient.mailbox, &source)?;
+        let mut content = self.queue.content();
+        content.write_all(&outgoing.fields)?;
+        let mut from = source.open()?;
+        copy(&mut *from, &mut content)?;
+        let mut envelope = Envelope::new(outgoing.sender);
+        envelope.parameters = parameters(&message.parameters, forward);
+        envelope.recipients = forward.to.iter().map(|to| recipient(to, forward)).collect();
+        let id = self.queue.new_id();
+        let line = Line::new("forwarded").with("qid", message.id).with("new_qid", id);
+        let line = line.with("rcpt", format_args!("<{}>", forward.recipient.mailbox));
+        ::log::info!("{}", line.with("to", forward.to.len()).with("mailfrom", &envelope.reverse_path));
+        let origin = Origin { about: Some(message.id.to_string()), ..message.origin.clone() };
+        Ok(NewMessage { id, envelope, received_at: now, origin, content: content.finish()?, hold: None })
+    }
+}
+
+/// What the sender asked for goes on with an alias; a list answers for itself (RFC 3461 5.2.7.1, 5.2.7.2).
+fn parameters(asked: &MailParameters, forward: &Forward) -> MailParameters {
+    let smtputf8 = asked.smtputf8 || forward.to.iter().any(|to| !to.is_ascii());
+    let parameters = MailParameters { size_bytes: None, smtputf8, ..asked.clone() };
+    match forward.owner {
+        Some(_) => MailParameters { ret: None, envid: None, ..parameters },
+        None => parameters,
+    }
+}
+
+fn recipient(to: &Mailbox, forward: &Forward) -> Recipient {
+    let asked = &forward.recipient;
+    if forward.owner.is_some() {
+        return Recipient::new(to.clone());
+    }
+    let original = || asked.mailbox.is_ascii().then(|| format!("rfc822;{}", asked.mailbox));
+    Recipient { mailbox: to.clone(), notify: asked.notify, orcpt: asked.orcpt.clone().or_else(original) }
+}
+
+fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
