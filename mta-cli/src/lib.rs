@@ -19,7 +19,8 @@ pub fn run(arguments: Vec<String>) -> Exit {
     let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
-    match args::invocation(&name) {
+    let (invocation, config, rest) = args::under_name(args::invocation(&name), rest);
+    match invocation {
         Invocation::Tool => match args::parse(rest) {
             Parsed::Run(top) => command::run(*top),
             Parsed::Stop { text, exit: Exit::DONE } => {
@@ -31,8 +32,6 @@ pub fn run(arguments: Vec<String>) -> Exit {
                 exit
             }
         },
-        Invocation::Mailq => command::names::mailq(&rest),
-        Invocation::Newaliases => command::names::newaliases(),
-        Invocation::Sendmail => command::names::sendmail(&rest),
+        name => command::names::run(name, config.as_deref(), &rest),
     }
 }

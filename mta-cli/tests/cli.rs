@@ -255,9 +255,17 @@ fn other_names_of_the_program() {
     let run = |name: &str, words: &[&str]| Command::new(dir.path().join(name)).args(words).output().unwrap();
     assert_eq!(run("newaliases", &[]).status.code(), Some(0));
     assert_eq!(run("sendmail", &["-bi"]).status.code(), Some(0));
-    let output = run("sendmail", &["-t"]);
-    assert_eq!(output.status.code(), Some(69));
-    assert!(err(&output).contains("by SMTP only"));
+    assert_eq!(run("sendmail", &["-q30m"]).status.code(), Some(0));
+    for words in [&["-Z"][..], &["-t", "x", "-f"], &[], &["-bd"], &["-bv"]] {
+        let output = run("sendmail", words);
+        assert_eq!(output.status.code(), Some(64), "{words:?}");
+        assert!(err(&output).starts_with("sendmail: ") && err(&output).lines().count() == 1, "{words:?}");
+    }
+    let config = dir.path().join("mta.toml");
+    std::fs::write(&config, format!("state_dir = {:?}\n", dir.path().join("state"))).unwrap();
+    let output = run("sendmail", &["-C", config.to_str().unwrap(), "root"]);
+    assert_eq!(output.status.code(), Some(75), "neither daemon nor maildrop: {}", err(&output));
+    assert!(err(&output).contains("the daemon does not take mail on"), "{}", err(&output));
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub mod pause;
 pub mod privilege;
 pub mod report;
 pub mod routing;
+pub mod sendmail;
 pub mod stop;
 pub mod sts;
 pub mod tls;

@@ -62,7 +62,7 @@ fn start_with_grace(options: Options, queue_options: mta_queue::Options, grace: 
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = listener.address();
     let (stopper, stop) = stop();
-    let running = smol::spawn(Arc::clone(&server).run(vec![listener], stop, grace));
+    let running = smol::spawn(Arc::clone(&server).run(vec![listener], None, stop, grace));
     Fixture { queue, server, address, identity, stopper, running, _state: state }
 }
 

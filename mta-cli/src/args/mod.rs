@@ -129,6 +129,26 @@ pub fn invocation(name: &str) -> Invocation {
     }
 }
 
+/// `mta-cli sendmail ...` is sendmail too, for hosts where another mail system has the name; `--config FILE` may stand in
+/// front of it. Gives that file, and the arguments behind the name.
+pub fn under_name(
+    invocation: Invocation,
+    arguments: Vec<String>,
+) -> (Invocation, Option<PathBuf>, Vec<String>) {
+    if invocation != Invocation::Tool {
+        return (invocation, None, arguments);
+    }
+    let (config, at) = match arguments.first().map(String::as_str) {
+        Some("--config" | "-c") => (arguments.get(1).map(PathBuf::from), 2),
+        _ => (None, 0),
+    };
+    let name = arguments.get(at).filter(|name| !name.contains('/'));
+    match name.map_or(Invocation::Tool, |name| self::invocation(name)) {
+        Invocation::Tool => (Invocation::Tool, None, arguments),
+        other => (other, config, arguments.into_iter().skip(at + 1).collect()),
+    }
+}
+
 /// What the arguments say.
 #[derive(Debug)]
 pub enum Parsed {
@@ -232,6 +252,25 @@ mod tests {
         assert_eq!(invocation("./newaliases"), Invocation::Newaliases);
         assert_eq!(invocation("/usr/bin/mta-cli"), Invocation::Tool);
         assert_eq!(invocation(""), Invocation::Tool);
+    }
+
+    #[test]
+    fn sendmail_is_a_verb_too() {
+        let words = |text: &str| text.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        for (line, invocation, config, rest) in [
+            ("sendmail -t --config x", Invocation::Sendmail, None, "-t --config x"),
+            ("--config f sendmail -bp", Invocation::Sendmail, Some("f"), "-bp"),
+            ("-c f mailq -v", Invocation::Mailq, Some("f"), "-v"),
+            ("queue list", Invocation::Tool, None, "queue list"),
+            ("--config sendmail status", Invocation::Tool, None, "--config sendmail status"),
+            ("x/sendmail -t", Invocation::Tool, None, "x/sendmail -t"),
+        ] {
+            let (found, file, left) = under_name(Invocation::Tool, words(line));
+            assert_eq!((found, file.as_deref().and_then(|f| f.to_str())), (invocation, config), "{line}");
+            assert_eq!(left, words(rest), "{line}");
+        }
+        let (found, _, left) = under_name(Invocation::Sendmail, words("sendmail mailq"));
+        assert_eq!((found, left), (Invocation::Sendmail, words("sendmail mailq")), "these are recipients");
     }
 
     #[test]

@@ -37,6 +37,13 @@ impl Config {
         options.write_timeout = smtp.write_timeout;
         options.greeting_wait = smtp.greeting_wait;
         options.sender_rewrite = self.sender_rewrite();
+        options.local = inbound::LocalOptions {
+            maildrop: self.maildrop(),
+            origin: self.origin(),
+            any_sender: self.sendmail.any_sender,
+            trusted_users: self.sendmail.trusted_users.clone(),
+            sessions_per_user: size(self.sendmail.max_sessions_per_user),
+        };
         let limits = &mut options.limits;
         limits.recipients = size(smtp.max_recipients);
         limits.transactions = size(smtp.max_transactions);

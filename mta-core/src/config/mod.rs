@@ -13,6 +13,7 @@ mod error;
 mod load;
 mod options;
 pub mod render;
+mod sendmail;
 pub mod table;
 mod types;
 pub(crate) mod value;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use self::apply::Applied;
 pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
+pub use self::sendmail::Sendmail;
 pub use self::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LogLevel,
     LogTarget, MailAddress, MailboxName, Network, RelayRecipients, RelayTls, Size,
@@ -50,6 +52,8 @@ pub struct Config {
     pub log: Log,
     /// Mail coming in by SMTP on the relay service (port 25).
     pub smtp: Smtp,
+    /// Mail from programs on this machine.
+    pub sendmail: Sendmail,
     /// The certificate shown to clients.
     pub tls: Tls,
     /// What stands between a mailbox and its detail in a sub-address; unset means there are none.
@@ -391,6 +395,7 @@ impl Config {
             admin_group: None,
             log: Log::default(),
             smtp: Smtp::default(),
+            sendmail: Sendmail::default(),
             tls: Tls::default(),
             recipient_delimiter: None,
             domains: BTreeMap::new(),

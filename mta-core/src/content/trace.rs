@@ -15,6 +15,8 @@ pub(super) struct Trace<'a> {
     pub(super) client_name: &'a str,
     /// The client's address.
     pub(super) client: IpAddr,
+    /// The user's number, where it is a program on this machine.
+    pub(super) local_uid: Option<u32>,
     /// Our name.
     pub(super) hostname: &'a Domain,
     /// `SMTP`, `ESMTP` or `ESMTPS`.
@@ -39,6 +41,7 @@ impl<'a> Trace<'a> {
         Self {
             client_name: &arrival.client_name,
             client: arrival.source.client,
+            local_uid: arrival.source.local.as_ref().map(|user| user.uid),
             hostname: &arrival.hostname,
             protocol: arrival.protocol,
             tls: arrival.tls.as_ref(),
@@ -50,6 +53,14 @@ impl<'a> Trace<'a> {
 
     /// The `Received:` field with its line ends.
     pub(super) fn field(&self) -> String {
+        let recipient = self.recipient.map(|mailbox| format!("\r\n\tfor <{mailbox}>")).unwrap_or_default();
+        if let Some(uid) = self.local_uid {
+            // RFC 5322 3.6.7: no SMTP client, so no name of one.
+            let (host, id, date) = (self.hostname, &self.id, &self.date);
+            return format!(
+                "Received: by {host} (from userid {uid})\r\n\tid {id}{recipient};\r\n\t{date}\r\n"
+            );
+        }
         let address = Host::Literal(self.client);
         let (name, comment) = match Host::parse(self.client_name) {
             Ok(name) => (name.to_string(), String::new()),
@@ -57,14 +68,12 @@ impl<'a> Trace<'a> {
             Err(_) => (address.to_string(), format!(" (HELO {})", self.client_name)),
         };
         let tls = self.tls.map(|tls| format!("\r\n\t(using {} with cipher {})", tls.version, tls.cipher));
-        let recipient = self.recipient.map(|mailbox| format!("\r\n\tfor <{mailbox}>"));
         format!(
             "Received: from {name} ({address}){comment}{tls}\r\n\tby {host} with {protocol} id {id}{recipient};\r\n\t{date}\r\n",
             tls = tls.unwrap_or_default(),
             host = self.hostname,
             protocol = self.protocol,
             id = self.id,
-            recipient = recipient.unwrap_or_default(),
             date = self.date,
         )
     }
@@ -86,6 +95,7 @@ mod tests {
         let mut trace = Trace {
             client_name: "client.example",
             client: "192.0.2.1".parse().expect("an address"),
+            local_uid: None,
             hostname: &hostname,
             protocol: "ESMTPS",
             tls: Some(&tls),
@@ -103,5 +113,10 @@ mod tests {
         assert!(trace.field().starts_with(
             "Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1]) (HELO my_host)\r\n\tby mx.example with ESMTPS id abc;\r\n"
         ));
+        trace.local_uid = Some(1000);
+        assert_eq!(
+            trace.field(),
+            "Received: by mx.example (from userid 1000)\r\n\tid abc;\r\n\tMon, 23 Nov 2026 22:03:48 +0000\r\n"
+        );
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn run(
     config: Config,
     path: Option<PathBuf>,
 ) -> Result<(), StartError> {
-    let Prepared { listeners, control, access, tls, queue, providers } = prepared;
+    let Prepared { listeners, control, local, access, tls, queue, providers } = prepared;
     let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
     watch_space(&queue, &alerts);
     let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
@@ -85,7 +85,7 @@ pub(super) fn run(
             move || Arc::clone(&shared.live().applied.outbound)
         })),
         smol::spawn(Arc::clone(&parts.scheduler).run(stopping.clone(), GRACE)),
-        smol::spawn(Arc::clone(&parts.inbound).run(listeners, stopping, GRACE)),
+        smol::spawn(Arc::clone(&parts.inbound).run(listeners, Some(local), stopping, GRACE)),
         smol::spawn(control::serve(control, access, Arc::new(operations))),
         smol::spawn(watching),
     );

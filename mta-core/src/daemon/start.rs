@@ -18,12 +18,15 @@ use crate::log::Line;
 use crate::net::{ListenError, Listener, activated};
 use crate::outbound::provider;
 use crate::privilege::{ServiceUser, is_root};
+use crate::sendmail::maildrop;
 use crate::tls::server::Identity;
 
 /// Everything that had to be had before the first task.
 pub(super) struct Prepared {
     pub(super) listeners: Vec<Listener>,
     pub(super) control: UnixListener,
+    /// Where programs on this machine hand in mail.
+    pub(super) local: UnixListener,
     pub(super) access: Access,
     pub(super) tls: Tls,
     pub(super) queue: Queue,
@@ -44,13 +47,18 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, StartError> {
     let user = service_user(config)?;
     let access = Access::find(config.user.as_deref(), config.admin_group.as_deref())
         .map_err(|error| StartError::new(CONFIGURATION, error))?;
-    for folder in [Some(&config.state_dir), config.runtime_dir.as_ref()].into_iter().flatten() {
-        make_folder(folder, user.as_ref())?;
+    make_folder(&config.state_dir, STATE_MODE, user.as_ref())?;
+    check_writable(&config.state_dir)?;
+    if let Some(folder) = config.runtime_dir.as_ref().filter(|folder| **folder != config.state_dir) {
+        make_folder(folder, RUNTIME_MODE, user.as_ref())?;
         check_writable(folder)?;
     }
     let listeners = listeners(config)?;
     let socket = config.control_socket();
-    let control = control::bind(&socket, &access).map_err(|error| control_error(&socket, &error))?;
+    let control = control::bind(&socket, &access).map_err(|error| socket_error(&socket, &error))?;
+    let socket = config.submit_socket();
+    let local = control::bind(&socket, &access).map_err(|error| socket_error(&socket, &error))?;
+    make_maildrop(&config.maildrop(), user.as_ref());
     // A configured key may be readable by root alone. The own one is made and read as the service user, so that
     // nothing in a folder that user can write is ever touched by root.
     let configured = configured_identity(config)?;
@@ -64,7 +72,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, StartError> {
     })?;
     let queue =
         Queue::open(&config.state_dir, config.queue_options()).map_err(|error| queue_error(&error))?;
-    Ok(Prepared { listeners, control, access, tls, queue, providers })
+    Ok(Prepared { listeners, control, local, access, tls, queue, providers })
 }
 
 /// The user to become. Running on as root is said loudly and allowed: a laboratory in a namespace has nobody else.
@@ -82,9 +90,15 @@ fn service_user(config: &Config) -> Result<Option<ServiceUser>, StartError> {
     }
 }
 
+/// The state directory is nobody else's.
+const STATE_MODE: u32 = 0o700;
+
+/// Everybody reaches the sockets in the runtime directory; who he is decides what he may.
+const RUNTIME_MODE: u32 = 0o755;
+
 /// Makes a folder of ours where it is missing. Only the folder itself is closed to others: the service user has to get
 /// through those above it.
-fn make_folder(folder: &Path, user: Option<&ServiceUser>) -> Result<(), StartError> {
+fn make_folder(folder: &Path, mode: u32, user: Option<&ServiceUser>) -> Result<(), StartError> {
     let failed = |error: io::Error| folder_error(folder, &error);
     if folder.is_dir() {
         return Ok(());
@@ -92,10 +106,20 @@ fn make_folder(folder: &Path, user: Option<&ServiceUser>) -> Result<(), StartErr
     if let Some(above) = folder.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(above).map_err(failed)?;
     }
-    DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+    DirBuilder::new().mode(mode).create(folder).map_err(failed)?;
     match user {
         Some(user) => chown(folder, Some(user.uid()), Some(user.gid())).map_err(failed),
         None => Ok(()),
+    }
+}
+
+/// Where mail of local programs waits while we are down. Without it they hear that they have to come again.
+fn make_maildrop(directory: &Path, user: Option<&ServiceUser>) {
+    let owner = user.map(|user| (user.uid(), user.gid()));
+    if let Err(error) = maildrop::make(directory, owner) {
+        let line = Line::new("maildrop-unusable").with("maildrop", directory.display()).with("error", error);
+        let remedy = "make it: install -d -o USER -g GROUP -m 3733, with the service's user and group";
+        ::log::warn!("{}", line.with("remedy", remedy));
     }
 }
 
@@ -143,13 +167,13 @@ fn listen_error(error: &ListenError) -> StartError {
     StartError::new(exit, error)
 }
 
-fn control_error(path: &Path, error: &io::Error) -> StartError {
+fn socket_error(path: &Path, error: &io::Error) -> StartError {
     let exit = match error.kind() {
         io::ErrorKind::AddrInUse | io::ErrorKind::StorageFull => TEMPORARY,
         io::ErrorKind::PermissionDenied => NOT_ALLOWED,
         _ => CONFIGURATION,
     };
-    StartError::new(exit, format!("control socket {}: {error}", path.display()))
+    StartError::new(exit, format!("the socket {}: {error}", path.display()))
 }
 
 /// The certificate and key of the configuration, where it names them.
@@ -193,8 +217,8 @@ mod tests {
     fn a_new_folder_is_closed_and_those_above_it_are_not() {
         let top = tempfile::tempdir().expect("a directory");
         let folder = top.path().join("above/state");
-        make_folder(&folder, None).expect("made");
-        make_folder(&folder, None).expect("there");
+        make_folder(&folder, STATE_MODE, None).expect("made");
+        make_folder(&folder, STATE_MODE, None).expect("there");
         check_writable(&folder).expect("ours");
         let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
@@ -208,7 +232,7 @@ mod tests {
         let file = top.path().join("file");
         std::fs::write(&file, "").expect("written");
         for folder in [file.clone(), file.join("state")] {
-            let error = make_folder(&folder, None).expect_err("no folder");
+            let error = make_folder(&folder, STATE_MODE, None).expect_err("no folder");
             assert_eq!(error.exit, CONFIGURATION);
             assert!(error.text.starts_with(&format!("the folder {}", folder.display())), "{}", error.text);
         }

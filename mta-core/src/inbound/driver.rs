@@ -4,7 +4,6 @@
 //! raced against the clock and the wish to stop; writes carry their own deadline; the queue's commit is never raced.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -77,16 +76,19 @@ enum Event {
 impl Driver {
     pub(super) fn new(
         stream: Stream,
-        client: IpAddr,
+        source: Source,
         settings: Arc<Settings>,
         queue: Queue,
         (stop, cut_off): (Stop, Stop),
     ) -> Self {
-        let source = Source { client, trusted: settings.may_relay(client) };
-        let offer = if source.trusted { &settings.session } else { &settings.stranger_session };
+        let (offer, tls) = match (&source.local, source.trusted) {
+            (Some(_), _) => (&settings.local_session, Some(local_socket())),
+            (None, true) => (&settings.session, None),
+            (None, false) => (&settings.stranger_session, None),
+        };
         Self {
             stream: Some(stream),
-            session: Session::new(Instant::now(), Arc::clone(offer), None),
+            session: Session::new(Instant::now(), Arc::clone(offer), tls),
             settings,
             queue,
             source,
@@ -221,9 +223,21 @@ impl Driver {
                 Verdict::Reply(self.paused(451))
             }
             Question::Mail { reverse_path, parameters } => {
+                let refusal = match &self.source.local {
+                    Some(user) => self.settings.sender_refusal(user, &reverse_path),
+                    None => None,
+                };
                 self.reverse_path = Some(reverse_path);
-                self.check_space(parameters.size_bytes.unwrap_or_default())
+                match refusal {
+                    Some(reply) => {
+                        ::log::info!("{}", self.line("mail-refused", &reply));
+                        Verdict::Reply(reply)
+                    }
+                    None => self.check_space(parameters.size_bytes.unwrap_or_default()),
+                }
             }
+            // Who does not exist comes back as a notification, as it would from the maildrop.
+            Question::Rcpt { .. } if self.source.local.is_some() => Verdict::Accept,
             Question::Rcpt { path, .. } if self.settings.may_block(&path) => {
                 let (settings, client) = (Arc::clone(&self.settings), self.source.client);
                 let asked = path.clone();
@@ -337,7 +351,7 @@ impl Driver {
         let stream = match within(time, acceptor.accept(stream)).await {
             Ok(stream) => stream,
             Err(error) => {
-                let line = Line::new("tls-failed").with("client", self.source.client);
+                let line = Line::new("tls-failed").with("client", self.source.name());
                 ::log::info!("{}", line.with_some("helo", self.session.client_name()).with("reason", error));
                 self.finished = true;
                 return Ok(());
@@ -377,7 +391,7 @@ impl Driver {
     /// The beginning of a log line about this session.
     fn line(&self, event: &'static str, reply: &Reply) -> Line {
         Line::new(event)
-            .with("client", self.source.client)
+            .with("client", self.source.name())
             .with_some("helo", self.session.client_name())
             .with_some("mailfrom", self.reverse_path.as_ref())
             .with("status", "refused")
@@ -407,13 +421,18 @@ impl Driver {
         let envelope = message.envelope();
         Line::new(event)
             .with("qid", message.id())
-            .with("client", self.source.client)
+            .with("client", self.source.name())
             .with_some("helo", self.session.client_name())
             .with("mailfrom", &envelope.reverse_path)
             .with("rcpt", recipients(envelope))
             .with("nrcpt", envelope.recipients.len())
             .with("tls", self.session.tls().map_or("none", |tls| tls.version.as_str()))
     }
+}
+
+/// What stands in for TLS between a program on this machine and us: nobody else can read what goes over the socket.
+fn local_socket() -> TlsInfo {
+    TlsInfo { version: "local".to_owned(), ..TlsInfo::default() }
 }
 
 /// The first recipients, for the log.
@@ -473,8 +492,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let socket = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
         let stream = Stream::Plain(Async::new(socket).expect("non-blocking"));
-        let client = "127.0.0.1".parse().expect("an address");
-        let session = Driver::new(stream, client, settings, queue, (stop().1, stop().1)).run();
+        let client: std::net::IpAddr = "127.0.0.1".parse().expect("an address");
+        let session =
+            Driver::new(stream, Source::network(client, true), settings, queue, (stop().1, stop().1)).run();
         let octets = size_of_val(&session) + COMMAND_BUFFER_OCTETS;
         assert!(octets <= IDLE_OCTETS, "{octets} octets");
     }

@@ -5,15 +5,19 @@
 //! `receive` streams the content into the queue, lets the stages of `content` work on it, and answers 250 only after the
 //! queue's commit. What this module does not: it never looks into a message, and it knows no protocol rule.
 //!
+//! `local` is the other door: programs on this machine, on a Unix socket and through the maildrop (`sendmail`).
+//!
 //! Everything that a reload changes is in `Settings`; open sessions keep those they began with.
 
 mod driver;
+mod local;
 mod options;
 mod policy;
 mod receive;
 mod rewrite;
 mod server;
 
+pub use local::{LocalOptions, LocalUser};
 pub use options::{Options, Settings, postmaster};
 pub(crate) use receive::Source;
 pub use rewrite::SenderRewrite;

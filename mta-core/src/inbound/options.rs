@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 
 use crate::account::Accounts;
 use crate::config::Network;
-use crate::inbound::SenderRewrite;
+use crate::inbound::{LocalOptions, SenderRewrite};
 use crate::pause::Pauses;
 
 /// The options of the relay service.
@@ -41,6 +41,8 @@ pub struct Options {
     pub greeting_wait: Duration,
     /// Domains of reverse-paths that are replaced in what the relay networks send. None.
     pub sender_rewrite: Option<SenderRewrite>,
+    /// Mail from programs on this machine.
+    pub local: LocalOptions,
     /// What stands still by the administrator's wish.
     pub pauses: Pauses,
 }
@@ -49,6 +51,7 @@ impl Options {
     /// The defaults, for a host of this name.
     pub fn new(hostname: Domain) -> Self {
         Self {
+            local: LocalOptions::new(hostname.clone()),
             hostname,
             postmaster: None,
             relay_networks: ["127.0.0.0/8", "::1/128"]
@@ -74,6 +77,8 @@ pub struct Settings {
     pub(super) options: Options,
     /// For clients in the relay networks.
     pub(super) session: Arc<SessionOptions>,
+    /// For programs on this machine.
+    pub(super) local_session: Arc<SessionOptions>,
     /// For everybody else.
     pub(super) stranger_session: Arc<SessionOptions>,
     pub(super) accounts: Arc<Accounts>,
@@ -101,8 +106,13 @@ impl Settings {
         };
         let mut stranger_session = session.clone();
         stranger_session.extensions.dsn = options.dsn_for_strangers;
+        let mut local_session = session.clone();
+        local_session.extensions.starttls = false;
+        // What is between such a program and us needs no TLS.
+        local_session.extensions.require_tls = true;
         let (session, stranger_session) = (Arc::new(session), Arc::new(stranger_session));
-        Arc::new(Self { options, session, stranger_session, accounts, tls })
+        let local_session = Arc::new(local_session);
+        Arc::new(Self { options, session, local_session, stranger_session, accounts, tls })
     }
 }
 

@@ -6,7 +6,7 @@
 //! any point, it leaves nothing behind.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use mta_queue::{ContentWriter, NewMessage, Origin, OriginKind, Queue, QueueError, QueueId};
@@ -17,7 +17,7 @@ use mta_smtp::server::Session;
 use crate::content::header::Splitter;
 use crate::content::message_id::message_id;
 use crate::content::{self, Arrival, Disposition};
-use crate::inbound::Settings;
+use crate::inbound::{LocalUser, Settings};
 
 /// Content up to this size stays in memory at the queue's writer, and writing it does not block.
 const IN_MEMORY_OCTETS: u64 = 32 * 1024;
@@ -29,6 +29,28 @@ pub(crate) struct Source {
     pub(crate) client: IpAddr,
     /// Whether the client may relay.
     pub(crate) trusted: bool,
+    /// The user of the system, where it is a program on this machine.
+    pub(crate) local: Option<LocalUser>,
+}
+
+impl Source {
+    /// A client on the network.
+    pub(crate) fn network(client: IpAddr, trusted: bool) -> Self {
+        Self { client, trusted, local: None }
+    }
+
+    /// A program on this machine.
+    pub(crate) fn local(user: LocalUser) -> Self {
+        Self { client: IpAddr::V4(Ipv4Addr::LOCALHOST), trusted: true, local: Some(user) }
+    }
+
+    /// The client, for the log.
+    pub(crate) fn name(&self) -> String {
+        match &self.local {
+            Some(user) => format!("local:{}", user.name),
+            None => self.client.to_string(),
+        }
+    }
 }
 
 /// A message whose content is arriving.
@@ -164,6 +186,9 @@ impl Receiving {
 /// What the history keeps of how a message came.
 fn origin(arrival: &Arrival) -> Origin {
     let Arrival { source, tls, client_name, .. } = arrival;
+    if let Some(user) = &source.local {
+        return Origin { kind: OriginKind::Local, user: Some(user.name.clone()), ..Origin::default() };
+    }
     Origin {
         kind: if source.trusted { OriginKind::Submission } else { OriginKind::Smtp },
         client: Some(source.client),

@@ -4,6 +4,7 @@
 //! others do not notice. What it does not: it binds nothing (see `net::Listener`) and reads no configuration.
 
 use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use mta_smtp::reply::Reply;
 
 use crate::inbound::Settings;
 use crate::inbound::driver::Driver;
+use crate::inbound::local::{LocalParts, UserLimit};
+use crate::inbound::receive::Source;
 use crate::log::Line;
 use crate::net::{ConnectionLimit, Full, Listener, Stream};
 use crate::stop::{Stop, stop};
@@ -27,18 +30,41 @@ pub struct Server {
     settings: Mutex<Arc<Settings>>,
     queue: Queue,
     connections: ConnectionLimit,
+    /// Sessions of programs on this machine.
+    pub(super) users: UserLimit,
+    /// Somebody came who may have left something in the maildrop.
+    poke: async_channel::Sender<()>,
+    pub(super) poked: async_channel::Receiver<()>,
 }
 
 /// How long a session that is cut off has to tell its client so.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Held by each session's task; when the last is gone, so are the sessions.
-type Alive = async_channel::Sender<()>;
+pub(super) type Alive = async_channel::Sender<()>;
 
 impl Server {
     /// A service that puts what it takes into this queue.
     pub fn new(settings: Arc<Settings>, queue: Queue) -> Arc<Self> {
-        Arc::new(Self { settings: Mutex::new(settings), queue, connections: ConnectionLimit::default() })
+        let (poke, poked) = async_channel::bounded(1);
+        let (connections, users) = (ConnectionLimit::default(), UserLimit::default());
+        Arc::new(Self { settings: Mutex::new(settings), queue, connections, users, poke, poked })
+    }
+
+    /// The settings for sessions that begin now.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The maildrop is looked into soon.
+    pub(super) fn look_into_maildrop(&self) {
+        // One wish of this kind is as good as many.
+        let _ = self.poke.try_send(());
+    }
+
+    /// What a task of a local program's session needs of us.
+    pub(super) fn clone_parts(&self) -> LocalParts {
+        LocalParts { queue: self.queue.clone() }
     }
 
     /// From now on sessions begin with these settings; open ones keep theirs.
@@ -53,9 +79,20 @@ impl Server {
 
     /// Serves until the signal to stop; then takes no more connections, answers open sessions 421 as soon as no
     /// message is cut short by it, and returns when all are gone, at the latest after `grace`.
-    pub async fn run(self: Arc<Self>, listeners: Vec<Listener>, stop: Stop, grace: Duration) {
+    pub async fn run(
+        self: Arc<Self>,
+        listeners: Vec<Listener>,
+        local: Option<UnixListener>,
+        stop: Stop,
+        grace: Duration,
+    ) {
         let (alive, all_gone) = async_channel::bounded(1);
         let (cut, cut_off) = self::stop();
+        let stops = (stop.clone(), cut_off.clone());
+        let local = local.map(|listener| {
+            let accepting = Arc::clone(&self).accept_local(listener, stops.clone(), alive.clone());
+            (smol::spawn(accepting), smol::spawn(Arc::clone(&self).pick_up(stops, alive.clone())))
+        });
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
@@ -65,6 +102,10 @@ impl Server {
         stop.wait().await;
         for task in accepting {
             task.cancel().await;
+        }
+        if let Some((accepting, picking_up)) = local {
+            accepting.cancel().await;
+            picking_up.cancel().await;
         }
         drop(alive);
         all_gone_within(&all_gone, grace).await;
@@ -79,7 +120,7 @@ impl Server {
     async fn accept(self: Arc<Self>, listener: Listener, stop: Stop, cut_off: Stop, alive: Alive) {
         loop {
             let (stream, peer) = listener.accept().await;
-            let settings = Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+            let settings = self.settings();
             let (client, options) = (peer.ip(), &settings.options);
             let permit = match self.connections.acquire(client, options.sessions, options.sessions_per_client)
             {
@@ -90,7 +131,8 @@ impl Server {
                 }
             };
             let stops = (stop.clone(), cut_off.clone());
-            let driver = Driver::new(Stream::Plain(stream), client, settings, self.queue.clone(), stops);
+            let source = Source::network(client, settings.may_relay(client));
+            let driver = Driver::new(Stream::Plain(stream), source, settings, self.queue.clone(), stops);
             // Boxed, because each layer around a future makes another copy of it.
             let session = Box::pin(driver.run());
             let (cut_off, alive) = (cut_off.clone(), alive.clone());
@@ -100,7 +142,7 @@ impl Server {
                     Timer::after(LAST_WORD).await;
                     Ok(())
                 };
-                serve(or(session, cut), client).await;
+                serve(or(session, cut), &client).await;
                 drop((permit, alive));
             })
             .detach();
@@ -121,7 +163,10 @@ async fn all_gone_within(all_gone: &async_channel::Receiver<()>, time: Duration)
 }
 
 /// Runs a session and keeps what goes wrong in it to it.
-async fn serve(session: impl Future<Output = std::io::Result<()>>, client: IpAddr) {
+pub(super) async fn serve(
+    session: impl Future<Output = std::io::Result<()>>,
+    client: &impl std::fmt::Display,
+) {
     match AssertUnwindSafe(session).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -142,10 +187,15 @@ fn turn_away(stream: &Async<TcpStream>, client: IpAddr, full: Full) {
         Full::Total => "too many connections, try again later",
         Full::Client => "too many connections from your address",
     };
-    let reply = Reply::with_status(421, (4, 7, 0), text);
+    let reply = turned_away(text);
     // A new connection has room for one line. If not, the client sees it closed, which says the same.
     let _ = std::io::Write::write(&mut stream.get_ref(), &reply.to_bytes());
     ::log::info!("{}", Line::new("connection-refused").with("client", client).with("reply", reply));
+}
+
+/// The reply to one that is too many.
+pub(super) fn turned_away(text: &str) -> Reply {
+    Reply::with_status(421, (4, 7, 0), text)
 }
 
 #[cfg(test)]
@@ -154,9 +204,6 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_session_stays_there() {
-        smol::block_on(serve(
-            async { panic!("a defect, made for this test") },
-            "192.0.2.1".parse().expect("an address"),
-        ));
+        smol::block_on(serve(async { panic!("a defect, made for this test") }, &"192.0.2.1"));
     }
 }

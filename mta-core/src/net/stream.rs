@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,6 +17,8 @@ pub enum Stream {
     Plain(Async<TcpStream>),
     /// Within TLS.
     Tls(Box<TlsStream<Async<TcpStream>>>),
+    /// From a program on this machine.
+    Local(Async<UnixStream>),
 }
 
 impl Stream {
@@ -24,6 +27,10 @@ impl Stream {
         let socket = match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+            Self::Local(stream) => {
+                let _ = stream.get_ref().shutdown(Shutdown::Write);
+                return;
+            }
         };
         // A client that is gone already is no trouble.
         let _ = socket.get_ref().shutdown(Shutdown::Write);
@@ -35,6 +42,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Local(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -44,6 +52,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Local(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -51,6 +60,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Local(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -58,6 +68,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_close(cx),
             Self::Tls(stream) => Pin::new(stream).poll_close(cx),
+            Self::Local(stream) => Pin::new(stream).poll_close(cx),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod destination;
 mod outbound;
+mod sendmail;
 mod site;
 mod smtp;
 mod sts;
@@ -18,6 +19,11 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "The certificate shown to clients. With neither file set the server makes its own key and a \
          self-signed certificate at first start and keeps both in the state directory; senders then verify \
          it by DANE.",
+    ),
+    (
+        "sendmail",
+        "Mail from programs on this machine, by the command sendmail: cron, at, mail(1), web applications. They hand it in \
+         over submit.sock in the runtime directory.",
     ),
     (
         "domain.*",
@@ -52,6 +58,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 pub(super) fn all() -> Vec<OptionSpec> {
     let mut rows = site::rows();
     rows.extend(smtp::rows());
+    rows.extend(sendmail::rows());
     rows.extend(outbound::rows());
     rows.extend(sts::rows());
     rows.extend(destination::rows());
