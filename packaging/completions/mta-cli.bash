@@ -10,8 +10,9 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve status queue dest pause resume trace top log alias backup restore verify config explain probe tlsa dns report --config --version --help"
+    ["mta-cli"]="serve deliver status queue dest pause resume trace top log alias backup restore verify config explain probe tlsa dns report --config --version --help"
     ["mta-cli serve"]="--config --help"
+    ["mta-cli deliver"]="--child --config --help"
     ["mta-cli status"]="--json --config --help"
     ["mta-cli queue"]="list summary show retry hold release drop bounce redirect reroute hold-rule --config --help"
     ["mta-cli queue list"]="--to --from --domain --status --older-than --newer-than --reason --next-hop --limit --after --json --jsonl --config --help"
@@ -38,11 +39,12 @@ declare -gA _mta_cli_words=(
     ["mta-cli trace"]="--rcpt --from --msgid --limit --json --jsonl --config --help"
     ["mta-cli top"]="--interval --once --json --config --help"
     ["mta-cli log"]="--follow --qid --event --level --lines --jsonl --json --config --help"
-    ["mta-cli alias"]="add delete list show --config --help"
+    ["mta-cli alias"]="add delete list show check --config --help"
     ["mta-cli alias add"]="--keep --json --config --help"
     ["mta-cli alias delete"]="--json --config --help"
     ["mta-cli alias list"]="--json --config --help"
     ["mta-cli alias show"]="--json --config --help"
+    ["mta-cli alias check"]="--file --json --config --help"
     ["mta-cli backup"]="--force --json --config --help"
     ["mta-cli restore"]="--force --json --config --help"
     ["mta-cli verify"]="--repair --json --config --help"

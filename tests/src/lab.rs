@@ -71,6 +71,7 @@ pub struct Plan {
     next_host: u8,
     recursion: bool,
     mode: ForwarderMode,
+    program: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -96,6 +97,7 @@ impl Plan {
             next_host: 10,
             recursion: false,
             mode: ForwarderMode::Plain,
+            program: None,
         };
         plan.zone(Zone::new(OWN_DOMAIN).mx("@", 10, "mail").address("mail", Ipv4Addr::LOCALHOST));
         plan
@@ -119,6 +121,11 @@ impl Plan {
     /// The forwarder behaves like this from the start.
     pub fn forwarder_mode(&mut self, mode: ForwarderMode) {
         self.mode = mode;
+    }
+
+    /// The daemon is started by this program in place of its own: something that runs it elsewhere.
+    pub fn started_by(&mut self, program: PathBuf) {
+        self.program = Some(program);
     }
 
     /// Adds an MX host at an address of its own. Without behaviour nothing listens there.
@@ -161,9 +168,13 @@ impl Plan {
     ///
     /// A port is taken, or the daemon does not start; its last words are in the error.
     pub fn start(self) -> io::Result<Lab> {
+        let other = self.program.clone();
         let (mut servers, settings) = self.start_servers()?;
         let daemon_directory = servers.directory.path().join("daemon");
-        let program = program(servers.directory.path())?;
+        let program = match other {
+            Some(program) => program,
+            None => program(servers.directory.path())?,
+        };
         let own = SocketAddr::from((Ipv4Addr::LOCALHOST, servers.ports.own));
         servers.daemon = Some(Daemon::start(&program, &daemon_directory, settings, own)?);
         Ok(servers)

@@ -9,6 +9,7 @@
 //! - [`daemon`], [`lab`]: the real daemon under test, and everything together.
 //! - [`unbound`]: an independent validator, where it is installed.
 //! - [`show`]: the show for a newcomer.
+//! - [`system`]: a system with users of its own, in a mount namespace.
 //! - [`peers`]: real software: Postfix, nsd, unbound.
 //! - [`cargo`]: what cargo says of the workspace.
 //! - [`mod@bench`]: this server and Postfix side by side.
@@ -29,5 +30,6 @@ pub mod peers;
 pub mod policy_host;
 pub mod show;
 pub mod sign;
+pub mod system;
 pub mod unbound;
 pub mod zone;

@@ -23,6 +23,8 @@ pub enum AliasVerb {
     List(AliasList),
     /// Where one leads.
     Show(AliasShow),
+    /// What is wrong with the files.
+    Check(AliasCheck),
 }
 
 /// Let an address of an own domain stand for others, in place of what it stood for.
@@ -76,6 +78,23 @@ pub struct AliasShow {
     /// the address
     #[argh(positional)]
     pub address: String,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Check the alias files of the configuration; the running daemon reads them again where they are right.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    subcommand,
+    name = "check",
+    example = "{command_name} --file /etc/aliases",
+    note = "newaliases does the same. With a mistake in a file the aliases that were in force before stay."
+)]
+pub struct AliasCheck {
+    /// this file in place of those of the configuration; nothing is read again then
+    #[argh(option, arg_name = "file")]
+    pub file: Option<std::path::PathBuf>,
     /// print JSON
     #[argh(switch)]
     pub json: bool,

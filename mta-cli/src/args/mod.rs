@@ -5,6 +5,7 @@
 mod alias;
 mod backup;
 mod config;
+mod deliver;
 mod dest;
 mod dns;
 mod doc;
@@ -20,9 +21,10 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 
-pub use self::alias::{Alias, AliasAdd, AliasDelete, AliasList, AliasShow, AliasVerb};
+pub use self::alias::{Alias, AliasAdd, AliasCheck, AliasDelete, AliasList, AliasShow, AliasVerb};
 pub use self::backup::{Backup, Restore, Verify};
 pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
+pub use self::deliver::Deliver;
 pub use self::dest::{Dest, DestPause, DestReset, DestResume, DestShow, DestVerb, Pause, Resume};
 pub use self::dns::{Dns, DnsLookup, DnsVerb};
 pub use self::doc::{Doc, DocCompletions, DocExample, DocMan, DocVerb};
@@ -66,6 +68,8 @@ pub struct Top {
 pub enum Verb {
     /// The daemon.
     Serve(Serve),
+    /// The delivery process.
+    Deliver(Deliver),
     /// What the daemon does.
     Status(Status),
     /// The queue.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mta_core::account::alias::load::load as load_aliases;
 use mta_core::account::directory::database;
 use mta_core::account::{Accounts, Directory, Recipient};
 use mta_core::config::Config;
@@ -10,7 +11,7 @@ use mta_core::log::visible;
 use serde_json::json;
 
 use super::{Ended, load};
-use crate::args::{AliasAdd, AliasDelete, AliasList, AliasShow, AliasVerb};
+use crate::args::{AliasAdd, AliasCheck, AliasDelete, AliasList, AliasShow, AliasVerb};
 use crate::client::{Client, Problem};
 use crate::exit::Exit;
 use crate::output::{self, Table};
@@ -21,6 +22,7 @@ pub(super) fn run(file: Option<&Path>, verb: &AliasVerb) -> Ended {
         AliasVerb::Delete(verb) => delete(file, verb),
         AliasVerb::List(verb) => list(file, verb),
         AliasVerb::Show(verb) => show(file, verb),
+        AliasVerb::Check(verb) => check(file, verb),
     }
 }
 
@@ -103,6 +105,43 @@ fn show(file: Option<&Path>, verb: &AliasShow) -> Ended {
     })
 }
 
+/// Checks alias files, and lets the daemon read them again: what newaliases means.
+pub(super) fn check(file: Option<&Path>, verb: &AliasCheck) -> Ended {
+    let (config, _) = load(file)?;
+    let files = match &verb.file {
+        Some(file) => vec![file.clone()],
+        None => config.alias.files.clone(),
+    };
+    let loaded = load_aliases(&files);
+    let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
+    let reread = verb.file.is_none() && errors.is_empty() && reload(&config)?;
+    if verb.json {
+        output::print_json(json!({ "aliases": loaded.aliases.len(), "errors": errors, "reloaded": reread }));
+    } else {
+        errors.iter().for_each(|error| eprintln!("{}", visible(error)));
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        let then = if reread { "; the daemon has read them again" } else { "" };
+        output::print(&format!(
+            "{}: {} aliases, {} mistakes{then}\n",
+            names.join(", "),
+            loaded.aliases.len(),
+            errors.len()
+        ));
+    }
+    Ok(if errors.is_empty() { Exit::DONE } else { Exit::PROBLEMS })
+}
+
+/// Whether a running daemon has read the alias files again.
+fn reload(config: &Config) -> Result<bool, Problem> {
+    if !config.control_socket().exists() {
+        return Ok(false);
+    }
+    match Client::connect(config, false) {
+        Ok(mut client) if client.is_daemon() => client.ask(&Request::AliasReload, &mut |_| ()).map(|_| true),
+        _ => Ok(false),
+    }
+}
+
 /// An alias of a domain that is not ours would never be asked for.
 fn check_own(config: &Config, address: &str) -> Result<(), Problem> {
     if config.accounts().is_own(address) {
@@ -124,6 +163,7 @@ fn aliases(client: &mut Client) -> Result<Vec<AliasView>, Problem> {
 /// The accounts as the daemon sees them.
 fn accounts(config: &Config, aliases: &[AliasView]) -> Accounts {
     let directory = Directory::default();
+    let _ = directory.read_files(config.alias_files());
     directory.set_database(database(aliases.iter().map(|a| (a.address.clone(), a.targets.clone()))));
     config.accounts().with_directory(directory)
 }

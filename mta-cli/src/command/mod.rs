@@ -3,6 +3,7 @@
 mod alias;
 mod backup;
 mod config;
+mod deliver;
 mod dest;
 mod dns;
 pub mod doc;
@@ -36,6 +37,7 @@ pub fn run(top: Top) -> Exit {
     let file = top.config.as_deref();
     let ended = match top.verb {
         Some(Verb::Serve(_)) => serve::run(file),
+        Some(Verb::Deliver(verb)) => deliver::run(file, &verb),
         Some(Verb::Status(verb)) => status::run(file, &verb),
         Some(Verb::Queue(verb)) => queue::run(file, verb.verb),
         Some(Verb::Dest(verb)) => dest::run(file, &verb.verb),

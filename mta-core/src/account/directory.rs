@@ -64,6 +64,12 @@ impl Directory {
         self.read(&mut files, same)
     }
 
+    /// Reads the same files again, changed or not. What is wrong is in the result and in the log. Blocking.
+    pub fn reread_files(&self) -> Vec<AliasError> {
+        let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read(&mut files, true)
+    }
+
     /// Reads the files again where one of them has changed. Blocking, and cheap where none has.
     pub fn refresh(&self) {
         let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);

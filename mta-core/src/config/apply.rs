@@ -1,15 +1,21 @@
 //! From the configuration to the options of each module. The modules define their options; this file fills them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mta_smtp::address::{Domain, Mailbox};
 
-use super::{Config, DaneMode, Destination, DnsMode, DomainKind, HostPort, Relay, RelayRecipients, RelayTls};
+use super::{
+    Config, DaneMode, Destination, DnsMode, DomainKind, HostPort, MboxFormat, Relay, RelayRecipients,
+    RelayTls,
+};
 use crate::account::{self, Accounts, Directory, LocalDomain};
+use crate::delivery::process::{self, Process};
 use crate::outbound::tls_policy::{DestinationRule, TlsRule};
 use crate::outbound::{breaker, scheduler};
+use crate::privilege::ServiceUser;
 use crate::routing::table::RoutingTable;
 use crate::routing::{self, RelayAuth, RelayHost, Route};
 use crate::{dns, inbound, outbound};
@@ -81,6 +87,7 @@ impl Config {
             let maildir = domain.maildir.replace("{state_dir}", &self.state_dir.to_string_lossy());
             let kind = match (domain.kind, domain.recipients) {
                 (DomainKind::Virtual, _) => account::DomainKind::Virtual,
+                (DomainKind::Local, _) => account::DomainKind::Local,
                 (DomainKind::Relay, RelayRecipients::Listed) => {
                     account::DomainKind::Relay(account::RelayRecipients::Listed)
                 }
@@ -90,15 +97,80 @@ impl Config {
             };
             Some((Domain::parse(name).ok()?, LocalDomain { kind, mailboxes, maildir }))
         });
-        let accounts = Accounts::new(domains.collect::<HashMap<_, _>>(), self.postmaster_mailbox());
+        let mut domains: HashMap<_, _> = domains.collect();
+        if self.local.enable {
+            let names =
+                [self.host_domain().to_string(), "localhost".to_owned(), "localhost.localdomain".to_owned()];
+            for domain in names.iter().filter_map(|name| Domain::parse(name).ok()) {
+                let users = || LocalDomain { kind: account::DomainKind::Local, ..LocalDomain::default() };
+                domains.entry(domain).or_insert_with(users);
+            }
+        }
+        let accounts = Accounts::new(domains, self.postmaster_mailbox());
         accounts.with_rules(self.account_rules())
     }
 
     fn account_rules(&self) -> account::Rules {
         account::Rules {
             delimiter: self.recipient_delimiter.as_ref().and_then(|text| text.chars().next()),
-            ..account::Rules::default()
+            min_uid: self.local.min_uid,
+            allowed_users: self.local.allowed_users.iter().cloned().collect(),
+            root_maildir: self
+                .local
+                .root_maildir
+                .replace("{state_dir}", &self.state_dir.to_string_lossy())
+                .into(),
+            alias_user: self.alias.user.clone(),
+            allow_pipes: self.alias.allow_pipes,
+            max_targets: size(self.alias.max_targets),
+            max_depth: size(self.alias.max_depth),
         }
+    }
+
+    /// Whether any domain has the users of this system.
+    pub fn has_local_users(&self) -> bool {
+        self.local.enable || self.domains.values().any(|domain| domain.kind == DomainKind::Local)
+    }
+
+    /// The alias files that count: none where no domain has names of this host.
+    pub fn alias_files(&self) -> &[PathBuf] {
+        if self.has_local_users() { &self.alias.files } else { &[] }
+    }
+
+    /// The way to the delivery process.
+    pub fn delivery_process(&self) -> Process {
+        Process { socket: self.local.socket.clone(), timeout: self.local.timeout }
+    }
+
+    /// What the delivery process is started with.
+    ///
+    /// # Errors
+    /// One sentence: the service user is not known.
+    pub fn delivery_settings(&self) -> Result<process::Settings, String> {
+        let peer = match &self.user {
+            Some(name) => ServiceUser::find(name).map(|user| user.uid()).map_err(|error| error.to_string())?,
+            None => process::owner_of(&self.state_dir).map_err(|error| {
+                let folder = self.state_dir.display();
+                format!("{folder} (state_dir) says who the mail server is, but: {error}; start the server first, or set user")
+            })?,
+        };
+        Ok(process::Settings {
+            socket: self.local.socket.clone(),
+            peer,
+            mailbox: self.local.mailbox.clone(),
+            mbox_format: match self.local.mbox_format {
+                MboxFormat::Mboxrd => process::MboxFormat::Mboxrd,
+                MboxFormat::Mboxo => process::MboxFormat::Mboxo,
+            },
+            mbox_group: self.local.mbox_group.clone(),
+            forward: self.local.forward,
+            min_uid: self.local.min_uid,
+            allowed_users: self.local.allowed_users.iter().cloned().collect(),
+            max_processes: size(self.local.max_processes),
+            alias_files: self.alias_files().to_vec(),
+            alias_user: self.alias.user.clone(),
+            allow_pipes: self.alias.allow_pipes,
+        })
     }
 
     /// The configured postmaster.

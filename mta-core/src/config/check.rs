@@ -128,6 +128,17 @@ impl Checks<'_> {
                 self.note(&key, "set for a domain that is delivered here", "expected kind = \"relay\" too");
             }
         }
+        let mailbox = &self.config.local.mailbox;
+        let rooted = mailbox.starts_with('/') || mailbox.starts_with("{home}/");
+        let names_user = mailbox.contains("{user}") || mailbox.contains("{home}");
+        let plain = mailbox.replace("{user}", "x").replace("{home}", "x");
+        if !rooted || !names_user || plain.contains(['{', '}']) || plain.split('/').any(|part| part == "..") {
+            let expected = "expected an absolute path with {user} in it, or one that begins with {home}";
+            self.note("local.mailbox", format!("found {mailbox:?}"), expected);
+        }
+        if self.config.alias.user == "root" {
+            self.note("alias.user", "found \"root\"", "expected a user without rights, such as \"nobody\"");
+        }
         if let Some(delimiter) = &self.config.recipient_delimiter
             && !matches!(delimiter.as_str(), "+" | "-" | "=" | "_" | "#" | "~" | "^")
         {

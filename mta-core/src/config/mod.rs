@@ -28,7 +28,7 @@ pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::sendmail::Sendmail;
 pub use self::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LogLevel,
-    LogTarget, MailAddress, MailboxName, Network, RelayRecipients, RelayTls, Size,
+    LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
 };
 
 /// The whole configuration of one server.
@@ -60,6 +60,10 @@ pub struct Config {
     pub recipient_delimiter: Option<String>,
     /// Own domains, by name.
     pub domains: BTreeMap<DomainName, OwnDomain>,
+    /// Mail for the users of this system.
+    pub local: Local,
+    /// Alias files.
+    pub alias: Alias,
     /// Rewriting of reverse-paths, for a null client.
     pub rewrite: Rewrite,
     /// How names are looked up and validated.
@@ -160,6 +164,48 @@ pub struct OwnDomain {
     pub mailboxes: Vec<MailboxName>,
     /// Path of a mailbox's Maildir; `{state_dir}`, `{domain}` and `{mailbox}` are filled in.
     pub maildir: String,
+}
+
+/// Mail for the users of this system.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Local {
+    /// Whether the host name and localhost are domains of the system's users.
+    pub enable: bool,
+    /// The socket of the delivery process.
+    pub socket: PathBuf,
+    /// Where a mailbox lies; `{user}` and `{home}` are filled in.
+    pub mailbox: String,
+    /// How lines that begin with `From ` are marked.
+    pub mbox_format: MboxFormat,
+    /// The group that may write the folder of mailboxes.
+    pub mbox_group: Option<String>,
+    /// Whether `.forward` is looked at.
+    pub forward: bool,
+    /// Users with smaller numbers have no mailbox.
+    pub min_uid: u32,
+    /// Users who have one all the same.
+    pub allowed_users: Vec<String>,
+    /// The Maildir of root's mail as long as no alias says whose it is; `{state_dir}` is filled in.
+    pub root_maildir: String,
+    /// Deliveries at once.
+    pub max_processes: u32,
+    /// How long the delivery process may be silent.
+    pub timeout: Duration,
+}
+
+/// Alias files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Alias {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// The user as whom files and commands of aliases are opened and run.
+    pub user: String,
+    /// Whether commands are run.
+    pub allow_pipes: bool,
+    /// How deep aliases lead to aliases.
+    pub max_depth: u32,
+    /// Recipients that one address stands for.
+    pub max_targets: u32,
 }
 
 /// Rewriting of reverse-paths, for a null client.
@@ -399,6 +445,8 @@ impl Config {
             tls: Tls::default(),
             recipient_delimiter: None,
             domains: BTreeMap::new(),
+            local: Local::default(),
+            alias: Alias::default(),
             rewrite: Rewrite::default(),
             dns: Dns::default(),
             outbound: Outbound::default(),

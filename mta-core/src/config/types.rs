@@ -88,8 +88,20 @@ pub enum DomainKind {
     /// Mailboxes of the configuration and the database.
     #[default]
     Virtual,
+    /// The users of this system, and alias files.
+    Local,
     /// Taken and handed on.
     Relay,
+}
+
+/// How lines that begin with `From ` are marked in an mbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MboxFormat {
+    /// So that it can be undone.
+    #[default]
+    Mboxrd,
+    /// As older programs do.
+    Mboxo,
 }
 
 /// Which recipients of a relayed domain are taken.

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, HostName, HostPort, LogLevel, LogTarget,
-    MailAddress, MailboxName, Network, RelayRecipients, RelayTls, Size,
+    MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
 };
 
 /// A value that does not fit: what was found, and where in the file's text.
@@ -331,7 +331,8 @@ word_type! {
     DnsMode { Auto = "auto", TrustAd = "trust-ad" }
     DaneMode { Opportunistic = "opportunistic", Mandatory = "mandatory", Off = "off" }
     RelayTls { Starttls = "starttls", Implicit = "implicit", Opportunistic = "opportunistic", Never = "never" }
-    DomainKind { Virtual = "virtual", Relay = "relay" }
+    DomainKind { Virtual = "virtual", Local = "local", Relay = "relay" }
+    MboxFormat { Mboxrd = "mboxrd", Mboxo = "mboxo" }
     RelayRecipients { Listed = "listed", Any = "any" }
     LogTarget { Stderr = "stderr", Syslog = "syslog" }
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }

@@ -63,6 +63,8 @@ pub(super) fn run(
     directory.read_database(&queue.reader()).map_err(|error| {
         StartError::new(INTERNAL, format!("the aliases of the queue's database: {error}"))
     })?;
+    // What is wrong in them is in the log; mail for a broken alias waits.
+    let _ = directory.read_files(config.alias_files());
     let watched = (site.clone(), dane_memory, Watch::new(&queue, &site.alerts), directory);
     let kept = queue.reader().pauses().map_err(|error| StartError::new(INTERNAL, error))?;
     let mut shared = Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched);
@@ -185,6 +187,7 @@ impl Parts {
         let providers = provider::load(config.outbound.provider_replies_file.as_deref())
             .map_err(|error| format!("outbound.provider_replies_file: {error}"))?;
         self.shared.warn_of_restart(&config);
+        let _ = self.shared.directory.read_files(config.alias_files());
         self.inbound.reload(self.shared.inbound_settings(&config, &tls));
         self.shared.site.providers.reload(providers);
         self.shared.apply(&config, &tls);
@@ -221,17 +224,21 @@ struct Shared {
 /// What is in force now.
 struct Live {
     applied: Applied,
+    hands: local::Hands,
     hostname: String,
     tlsa: String,
 }
 
 impl Live {
     fn new(config: &Config, tls: &Tls, directory: &Directory) -> Arc<Self> {
-        Arc::new(Self {
-            applied: Applied::with_directory(config, directory),
-            hostname: config.effective_hostname().to_string(),
-            tlsa: tls.tlsa.clone(),
-        })
+        let applied = Applied::with_directory(config, directory);
+        let hostname = config.effective_hostname().to_string();
+        let hands = local::Hands {
+            accounts: Arc::clone(&applied.accounts),
+            hostname: hostname.clone(),
+            process: config.delivery_process(),
+        };
+        Arc::new(Self { applied, hands, hostname, tlsa: tls.tlsa.clone() })
     }
 }
 
@@ -340,7 +347,7 @@ impl Deliver for Deliverer {
     fn deliver(&self, job: Job) -> Delivery {
         let live = self.0.live();
         if job.route == Route::Local {
-            return Box::pin(local::attempt(Arc::clone(&live.applied.accounts), live.hostname.clone(), job));
+            return Box::pin(local::attempt(live.hands.clone(), job));
         }
         let context = outbound::Context {
             resolver: Arc::new(self.0.dns.clone()),

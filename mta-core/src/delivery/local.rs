@@ -10,12 +10,24 @@ use mta_smtp::address::{Domain, ReversePath};
 use mta_smtp::envelope::Recipient;
 
 use super::place::{self, Letter, outcome};
+use super::process::Process;
 use super::spread::{Placed, Spread};
 use crate::account::{Accounts, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::log::Line;
 use crate::outbound::attempt::LocalResult;
 use crate::outbound::{AttemptReport, ContentSource, Decision, Job, Outcome, RecipientOutcome, Verdict};
+
+/// What delivery on this host works with.
+#[derive(Debug, Clone)]
+pub struct Hands {
+    /// Who receives here.
+    pub accounts: Arc<Accounts>,
+    /// Our name.
+    pub hostname: String,
+    /// The way to users of the system.
+    pub process: Process,
+}
 
 /// One message to deliver here.
 pub struct LocalJob<'a> {
@@ -32,7 +44,7 @@ pub struct LocalJob<'a> {
 }
 
 /// Delivers a job of the scheduler on a thread that may block, and writes one log line for each recipient.
-pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> AttemptReport {
+pub async fn attempt(hands: Hands, job: Job) -> AttemptReport {
     let started = Instant::now();
     let (job, (outcomes, local)) = smol::unblock(move || {
         let local = LocalJob {
@@ -42,7 +54,7 @@ pub async fn attempt(accounts: Arc<Accounts>, hostname: String, job: Job) -> Att
             recipients: &job.recipients,
             content: &*job.content,
         };
-        let delivered = deliver(&accounts, &hostname, &local);
+        let delivered = deliver(&hands, &local);
         (job, delivered)
     })
     .await;
@@ -80,11 +92,8 @@ fn log_line(job: &Job, of: &RecipientOutcome, now_unix: u64) -> Line {
 }
 
 /// Delivers to each recipient in turn. Blocking.
-pub fn deliver(
-    accounts: &Accounts,
-    hostname: &str,
-    job: &LocalJob<'_>,
-) -> (Vec<RecipientOutcome>, LocalResult) {
+pub fn deliver(hands: &Hands, job: &LocalJob<'_>) -> (Vec<RecipientOutcome>, LocalResult) {
+    let accounts = &*hands.accounts;
     let handed = match job.content.handed() {
         Ok(handed) => handed,
         // Without it a place might get the message again: it waits rather.
@@ -105,12 +114,12 @@ pub fn deliver(
             reverse_path: job.reverse_path,
             accepted_at_unix: job.accepted_at_unix,
             address: &address,
-            hostname,
+            hostname: &hands.hostname,
             content: job.content,
         };
         let outcome = match still_ours(accounts, recipient) {
             Some(refused) => refused,
-            None => spread.recipient(index, recipient, &mut |target| put(&letter, target)),
+            None => spread.recipient(index, recipient, &mut |target| put(hands, &letter, target)),
         };
         RecipientOutcome { recipient: recipient.clone(), outcome }
     });
@@ -128,12 +137,11 @@ fn still_ours(accounts: &Accounts, recipient: &Recipient) -> Option<Outcome> {
 }
 
 /// Delivers to one place.
-fn put(letter: &Letter<'_>, target: &Target) -> Placed {
+fn put(hands: &Hands, letter: &Letter<'_>, target: &Target) -> Placed {
     match target {
         Target::Maildir { path, .. } => Placed::Outcome(place::maildir(letter, target, path)),
         Target::System { .. } | Target::File { .. } | Target::Pipe { .. } | Target::Remote { .. } => {
-            let text = "nothing on this host delivers there".to_owned();
-            Placed::Outcome(outcome(Verdict::Deferred, (4, 3, 5), text))
+            place::by_process(letter, target, &hands.process)
         }
     }
 }
@@ -175,7 +183,12 @@ mod tests {
             recipients: &recipients,
             content: &Content(b"Subject: x\r\n\r\nhello\r\n"),
         };
-        let (outcomes, _) = deliver(&accounts, "mx.example", &job);
+        let hands = Hands {
+            accounts: Arc::new(accounts),
+            hostname: "mx.example".into(),
+            process: Process { socket: "/nowhere".into(), timeout: std::time::Duration::from_secs(1) },
+        };
+        let (outcomes, _) = deliver(&hands, &job);
         let verdicts: Vec<_> =
             outcomes.iter().map(|o| (o.outcome.verdict, o.outcome.status.to_string())).collect();
         assert_eq!(

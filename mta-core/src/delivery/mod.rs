@@ -7,4 +7,5 @@ pub mod copy;
 pub mod local;
 pub mod maildir;
 mod place;
+pub mod process;
 mod spread;

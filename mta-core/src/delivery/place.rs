@@ -1,13 +1,18 @@
 //! One message to one place, blocking: the last step of local delivery.
 //!
-//! What it does: writes into a Maildir of ours. What it does not: it knows no alias, and never asks twice; the result is
+//! What it does: writes into a Maildir of ours, or asks the delivery process. What it does not: it knows no alias, and never asks twice; the result is
 //! a value.
 
 use mta_smtp::address::ReversePath;
 use mta_smtp::reply::EnhancedStatus;
 
 use super::maildir::{self, Item, MaildirError};
+use super::process::Process;
+use super::process::protocol::{self, Answer, Place, Request, VERSION};
+use super::spread::Placed;
 use crate::account::Target;
+use crate::account::alias::parse;
+use crate::log::visible;
 use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
 
 /// The message, as every place is told of it.
@@ -60,6 +65,68 @@ pub(super) fn maildir(letter: &Letter<'_>, target: &Target, path: &std::path::Pa
             format!("delivered to {}", path.parent().and_then(|new| new.parent()).unwrap_or(&path).display()),
         ),
         Err(error) => failed(&error),
+    }
+}
+
+/// Asks the delivery process for a place that we may not write ourselves.
+pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process) -> Placed {
+    let (user, place) = match target {
+        Target::System { user, forward, .. } => (&user.name, Place::Mailbox { forward: *forward }),
+        Target::File { path, as_user, of_forward } => {
+            // What everybody means by it: nobody wants the mail.
+            if path == std::path::Path::new("/dev/null") {
+                return Placed::Outcome(outcome(
+                    Verdict::Delivered,
+                    (2, 0, 0),
+                    "discarded: /dev/null".into(),
+                ));
+            }
+            (as_user, Place::File { path: path.clone(), of_forward: *of_forward })
+        }
+        Target::Pipe { command, as_user, of_forward } => {
+            (as_user, Place::Pipe { command: command.clone(), of_forward: *of_forward })
+        }
+        Target::Maildir { .. } | Target::Remote { .. } => {
+            let text = "not a place of the delivery process".to_owned();
+            return Placed::Outcome(outcome(Verdict::Deferred, (4, 3, 5), text));
+        }
+    };
+    let request = Request {
+        version: VERSION,
+        user: user.clone(),
+        place,
+        letter: protocol::Letter {
+            unique: letter.unique(&target.key()),
+            reverse_path: letter.reverse_path.to_string(),
+            recipient: letter.address.to_owned(),
+            received_at: letter.accepted_at_unix,
+            hostname: letter.hostname.to_owned(),
+        },
+    };
+    let answer = process.deliver(&request, &|| letter.content.open());
+    let outcome = match answer {
+        Answer::Delivered(text) => outcome(Verdict::Delivered, (2, 0, 0), visible(&text)),
+        Answer::Deferred { status: (subject, detail), text } => {
+            outcome(Verdict::Deferred, (4, subject, detail), visible(&text))
+        }
+        Answer::Failed { status: (subject, detail), text } => {
+            outcome(Verdict::Failed, (5, subject, detail), visible(&text))
+        }
+        Answer::Go => outcome(Verdict::Deferred, (4, 3, 0), "the delivery process: no last answer".into()),
+        Answer::Forward(text) => return forward(target, &text),
+    };
+    Placed::Outcome(outcome)
+}
+
+/// Where a user's `.forward` leads.
+fn forward(target: &Target, text: &str) -> Placed {
+    let Target::System { user, address, .. } = target else {
+        let text = "the delivery process: a forward of nobody".to_owned();
+        return Placed::Outcome(outcome(Verdict::Deferred, (4, 3, 0), text));
+    };
+    match parse::list(&user.home.join(".forward"), text) {
+        Ok(members) => Placed::Forward { user: user.clone(), address: address.clone(), members },
+        Err(error) => Placed::Outcome(outcome(Verdict::Deferred, (4, 3, 5), visible(&error.to_string()))),
     }
 }
 

@@ -29,7 +29,6 @@ pub(super) enum Placed {
     /// This.
     Outcome(Outcome),
     /// Its owner wants it elsewhere.
-    #[expect(dead_code, reason = "users of the system come with the delivery process")]
     Forward {
         /// Who.
         user: SystemUser,

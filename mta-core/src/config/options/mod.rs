@@ -1,6 +1,7 @@
 //! The rows of the table of options, by section. See `super::table` for what a row is.
 
 mod destination;
+mod local;
 mod outbound;
 mod sendmail;
 mod site;
@@ -30,6 +31,12 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "A domain whose mail is taken here, by name: [domain.\"example.org\"]. \
                   A recipient that is neither listed nor an alias is refused in the session.",
     ),
+    (
+        "local",
+        "Mail for the users of this system: /var/mail, ~/.forward, cron. It is delivered by a process of its own, mta-cli \
+         deliver, which root starts and which becomes the user before it opens a file.",
+    ),
+    ("alias", "Alias files, of which /etc/aliases is the usual one."),
     ("rewrite", "Rewriting of reverse-paths (envelope senders), for a host that only sends."),
     ("dns", "How names are looked up and validated. DANE stands and falls with it."),
     ("outbound", "Mail going out to the MX hosts of other domains."),
@@ -57,6 +64,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 /// Every row, in the order of the manual.
 pub(super) fn all() -> Vec<OptionSpec> {
     let mut rows = site::rows();
+    rows.extend(local::rows());
     rows.extend(smtp::rows());
     rows.extend(sendmail::rows());
     rows.extend(outbound::rows());

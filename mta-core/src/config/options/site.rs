@@ -94,7 +94,7 @@ fn domains() -> Vec<OptionSpec> {
             "\"relay\"",
             |c, n| &mut own_domain(c, n).kind,
             "\"virtual\": its mailboxes are those listed here and the aliases of the database, which mta-cli alias \
-             keeps. \"relay\": its mail is taken from anybody and handed on, as a backup MX does or for a host \
+             keeps. \"local\": the users of this system and the aliases of alias.files; see local.enable. \"relay\": its mail is taken from anybody and handed on, as a backup MX does or for a host \
              further inside.",
         ),
         option(

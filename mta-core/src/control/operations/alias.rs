@@ -1,10 +1,11 @@
-//! `alias list|add|delete`: the aliases of the database.
+//! `alias list|add|delete|check`: the aliases of the database, and a new look at those of files.
 
 use std::time::SystemTime;
 
 use mta_dane::reference::{a_labels, text};
 use mta_queue::StoredAlias;
 use mta_smtp::address::{Domain, Mailbox};
+use serde_json::json;
 
 use super::{QueueOperations, Rows, failed, to_value};
 use crate::account::alias::{Member, parse};
@@ -27,6 +28,20 @@ impl QueueOperations {
             }
         }
         Ok(done)
+    }
+
+    /// Reads the alias files again; the daemon alone has them in memory.
+    pub(super) fn reload_aliases(&self, row: Rows<'_>) -> Result<Done, Failure> {
+        let Some(daemon) = &self.daemon else {
+            return Err(Failure::new(
+                Code::Unreachable,
+                "the daemon does not run: it reads the files when it starts",
+            ));
+        };
+        for error in daemon.directory.reread_files() {
+            row(json!({ "error": error.to_string() }));
+        }
+        Ok(Done { count: daemon.directory.snapshot().file.len() as u64, ..Done::default() })
     }
 
     /// Keeps an alias.

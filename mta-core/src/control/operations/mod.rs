@@ -134,6 +134,7 @@ impl Operations for QueueOperations {
             Request::Trace(arguments) => self.trace(peer, arguments, row),
             Request::Log(arguments) => self.log(arguments, row),
             Request::AliasList => self.aliases(row),
+            Request::AliasReload => self.reload_aliases(row),
             Request::AliasPut(arguments) => self.put_alias(peer, arguments),
             Request::AliasDelete(address) => self.delete_alias(peer, address),
             Request::ReportTls(arguments) => self.report_tls(arguments, row),

@@ -87,6 +87,9 @@ pub enum Request {
     /// Keeps an alias in place of the one of that address.
     #[serde(rename = "alias.put")]
     AliasPut(AliasArguments),
+    /// Reads the alias files again; a row for each mistake in them. With mistakes the old aliases hold.
+    #[serde(rename = "alias.reload")]
+    AliasReload,
     /// Deletes the alias of this address.
     #[serde(rename = "alias.delete")]
     AliasDelete(String),
@@ -120,6 +123,7 @@ impl Request {
             | Self::QueueRedirect(_)
             | Self::QueueReroute(_)
             | Self::AliasPut(_)
+            | Self::AliasReload
             | Self::AliasDelete(_)
             | Self::HoldRuleAdd(_)
             | Self::HoldRuleRemove(_)

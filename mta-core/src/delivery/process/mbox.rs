@@ -1,0 +1,487 @@
+//! Appending to an mbox (RFC 4155), as its owner.
+//!
+//! The file is a regular file of the user, with one name, reached without a link. It is locked by fcntl and by a lock file
+//! beside it, as Debian wants it. A message is on stable storage when `Delivered` is answered. Whatever goes wrong
+//! before that, the file is cut back to what it was; where the process is killed instead, the lock file that it leaves
+//! says how long the file was, and the next delivery cuts it back: the message comes again, whole.
+//!
+//! What it does not: it repairs nothing that others wrote.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+
+use super::child::Letter;
+use super::protocol::Answer;
+use super::server::MboxFormat;
+use crate::delivery::copy::copy_local;
+
+/// How long a lock is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// The pause between two looks at a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A lock file that is older belongs to nobody any more.
+const STALE_AFTER: Duration = Duration::from_secs(600);
+
+/// The beginning of what our lock files say.
+const LOCK_MARK: &str = "mta";
+
+/// A mailbox that is open and locked.
+pub(super) struct Mbox {
+    path: PathBuf,
+    file: File,
+    /// How long it was.
+    size: u64,
+    lock: Option<LockFile>,
+}
+
+impl Mbox {
+    /// Opens, checks and locks a mailbox, which is made where there is none.
+    pub(super) fn open(path: &Path, letter: &Letter<'_>) -> Result<Self, Answer> {
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            let file = open(path).map_err(|error| trouble(path, &error))?;
+            check(path, &file)?;
+            let locked = match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => LockFile::take(path).map_err(|error| trouble(path, &error))?,
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Lock::Busy,
+                Err(error) => return Err(trouble(path, &error.into())),
+            };
+            // Whoever read the mailbox may have put another file in its place meanwhile.
+            let same = is_same(path, &file);
+            match locked {
+                Lock::Busy => {}
+                _ if !same => {}
+                locked => return Self::locked(path, file, locked, letter),
+            }
+            if Instant::now() > until {
+                return Err(Answer::deferred(
+                    (2, 0),
+                    format!("{} is locked by somebody else", path.display()),
+                ));
+            }
+            drop(file);
+            std::thread::sleep(LOCK_PAUSE);
+        }
+    }
+
+    fn locked(path: &Path, file: File, lock: Lock, letter: &Letter<'_>) -> Result<Self, Answer> {
+        let (lock, left) = match lock {
+            Lock::Taken(lock, left) => (Some(lock), left),
+            Lock::NotPossible | Lock::Busy => (None, None),
+        };
+        let mut mbox = Self { path: path.to_owned(), file, size: 0, lock };
+        let prepared = mbox.prepare(left, letter);
+        prepared.map_err(|error| trouble(path, &error))?;
+        Ok(mbox)
+    }
+
+    /// Cuts off what a killed delivery left, and notes how long the file is.
+    fn prepare(&mut self, left: Option<Left>, letter: &Letter<'_>) -> io::Result<()> {
+        self.size = self.file.metadata()?.len();
+        if let Some(left) = left
+            && left.size < self.size
+            && self.is_our_remainder(&left)?
+        {
+            self.file.set_len(left.size)?;
+            self.file.sync_all()?;
+            self.size = left.size;
+        }
+        match &mut self.lock {
+            Some(lock) => lock.note(self.size, letter.unique),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what stands behind the noted end is the message that was being written, and nothing of anybody else.
+    fn is_our_remainder(&mut self, left: &Left) -> io::Result<bool> {
+        const MOST: u64 = 1 << 30;
+
+        if self.size - left.size > MOST {
+            return Ok(false);
+        }
+        self.file.seek(SeekFrom::Start(left.size))?;
+        let mut reader = io::BufReader::new(&self.file);
+        let mut line = Vec::new();
+        let mut envelopes = 0;
+        let mut ours = false;
+        let mark = mark(&left.unique);
+        while read_line(&mut reader, &mut line)? {
+            envelopes += usize::from(line.starts_with(b"From "));
+            ours |= line.trim_ascii_end() == mark.as_bytes();
+        }
+        // Killed before its own mark was written: then it is shorter than the head of a message.
+        let short = self.size - left.size < HEAD_OCTETS && envelopes <= 1;
+        Ok(envelopes <= 1 && (ours || short))
+    }
+
+    /// Appends the message.
+    pub(super) fn append(
+        &mut self,
+        letter: &Letter<'_>,
+        format: MboxFormat,
+        content: &mut dyn Read,
+    ) -> Result<Answer, Answer> {
+        let mut content = Tagged { inner: content, failed: false };
+        let written = self.write(letter, format, &mut content);
+        let failed = content.failed;
+        match written {
+            Ok(()) => Ok(Answer::Delivered(format!("delivered to {}", self.path.display()))),
+            Err(error) => {
+                self.take_back();
+                if failed {
+                    return Err(Answer::deferred((3, 0), format!("the content did not come whole: {error}")));
+                }
+                Err(trouble(&self.path, &error))
+            }
+        }
+    }
+
+    fn write(&mut self, letter: &Letter<'_>, format: MboxFormat, content: &mut dyn Read) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.size))?;
+        let needs_line_end = self.needs_line_end()?;
+        self.file.seek(SeekFrom::End(0))?;
+        let mut out = BufWriter::with_capacity(64 * 1024, &self.file);
+        if needs_line_end {
+            out.write_all(b"\n")?;
+        }
+        out.write_all(envelope_line(letter).as_bytes())?;
+        let mut quoted = Quoted::new(&mut out, format);
+        let trace = format!("{}{}\n", letter.trace(), mark(letter.unique));
+        copy_local(content, trace.as_bytes(), &mut quoted)?;
+        quoted.finish()?;
+        out.flush()?;
+        drop(out);
+        self.file.sync_all()
+    }
+
+    /// A message of others may end without a line end; what follows must begin on a line.
+    fn needs_line_end(&mut self) -> io::Result<bool> {
+        if self.size == 0 {
+            return Ok(false);
+        }
+        self.file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        self.file.read_exact(&mut last)?;
+        Ok(last != *b"\n")
+    }
+
+    /// The file as it was.
+    fn take_back(&self) {
+        let cut = self.file.set_len(self.size).and_then(|()| self.file.sync_all());
+        if let Err(error) = cut {
+            // The lock file stays and says how long the file was; the next delivery tries again.
+            eprintln!(
+                "mta-cli deliver: {}: cannot cut off an unfinished message: {error}",
+                self.path.display()
+            );
+            if let Some(lock) = &self.lock {
+                lock.keep();
+            }
+        }
+    }
+}
+
+/// Octets of the lines in front of a message's own header, at least.
+const HEAD_OCTETS: u64 = 4096;
+
+/// The line by which our own message is known again.
+fn mark(unique: &str) -> String {
+    let unique: String =
+        unique.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    format!("X-Delivery-Id: {unique}")
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Never through a link, and never waiting for the other end of a FIFO.
+    let flags =
+        i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or_default();
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)
+}
+
+/// Security decision: which file is taken for a mailbox.
+fn check(path: &Path, file: &File) -> Result<(), Answer> {
+    let found = file.metadata().map_err(|error| trouble(path, &error))?;
+    let us = nix::unistd::geteuid().as_raw();
+    let refused = |why: &str| Err(Answer::deferred((2, 0), format!("{}: {why}", path.display())));
+    if !found.is_file() {
+        return refused("it is no regular file");
+    }
+    if found.uid() != us {
+        return refused("it belongs to somebody else: chown it to the user");
+    }
+    if found.nlink() != 1 {
+        return refused("it has a second name (a hard link): remove that");
+    }
+    Ok(())
+}
+
+/// Whether the name still leads to this file.
+fn is_same(path: &Path, file: &File) -> bool {
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+        _ => false,
+    }
+}
+
+fn trouble(path: &Path, error: &io::Error) -> Answer {
+    let status = match error.kind() {
+        io::ErrorKind::StorageFull => (3, 1),
+        io::ErrorKind::QuotaExceeded => (2, 2),
+        _ => (2, 0),
+    };
+    let error = match error.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => "it is a symbolic link".to_owned(),
+        _ => error.to_string(),
+    };
+    Answer::deferred(status, format!("{}: {error}", path.display()))
+}
+
+/// What came of an attempt to lock.
+enum Lock {
+    /// Ours, with what a killed delivery left noted.
+    Taken(LockFile, Option<Left>),
+    /// Somebody else's.
+    Busy,
+    /// The folder takes no lock file: the lock of the file itself has to do.
+    NotPossible,
+}
+
+/// What a lock file of ours says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Left {
+    pid: u32,
+    size: u64,
+    unique: String,
+}
+
+impl Left {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        (words.next()? == LOCK_MARK).then_some(())?;
+        let (pid, size) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { pid, size, unique: words.next()?.to_owned() })
+    }
+}
+
+/// `PATH.lock`, removed when this goes.
+struct LockFile {
+    path: PathBuf,
+    file: File,
+    kept: std::cell::Cell<bool>,
+}
+
+impl LockFile {
+    fn take(mailbox: &Path) -> io::Result<Lock> {
+        let mut name = mailbox.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let mut left = None;
+        for _ in 0..2 {
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => {
+                    return Ok(Lock::Taken(Self { path, file, kept: std::cell::Cell::new(false) }, left));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    return Ok(Lock::NotPossible);
+                }
+                Err(error) => return Err(error),
+            }
+            let text = read_lock(&path);
+            let noted = text.as_deref().and_then(Left::parse);
+            // We hold the lock of the file itself, which a living delivery of ours would have.
+            if noted.is_none() && !is_old(&path) {
+                return Ok(Lock::Busy);
+            }
+            left = noted;
+            std::fs::remove_file(&path)?;
+        }
+        Ok(Lock::Busy)
+    }
+
+    /// Notes how long the mailbox is, before anything is written to it.
+    fn note(&mut self, size: u64, unique: &str) -> io::Result<()> {
+        let mark = mark(unique);
+        let unique = mark.rsplit(' ').next().unwrap_or_default();
+        writeln!(self.file, "{LOCK_MARK} {} {size} {unique}", std::process::id())?;
+        self.file.sync_all()
+    }
+
+    fn keep(&self) {
+        self.kept.set(true);
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if !self.kept.get() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn read_lock(path: &Path) -> Option<String> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let mut text = String::new();
+    file.take(1024).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn is_old(path: &Path) -> bool {
+    let changed = std::fs::symlink_metadata(path).and_then(|found| found.modified());
+    changed.is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_default() > STALE_AFTER)
+}
+
+/// RFC 4155: `From sender date`, the date as asctime(3) writes it, in UTC.
+pub(super) fn envelope_line(letter: &Letter<'_>) -> String {
+    let sender = letter.reverse_path.trim_matches(['<', '>']);
+    let sender: String =
+        sender.chars().map(|c| if c.is_whitespace() || c.is_control() { '-' } else { c }).collect();
+    let sender = if sender.is_empty() { "MAILER-DAEMON" } else { &sender };
+    let seconds = i64::try_from(letter.received_at).unwrap_or_default();
+    let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let date = at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string();
+    format!("From {sender} {date}\n")
+}
+
+/// Marks lines that begin with `From `, and ends the message with an empty line.
+pub(super) struct Quoted<W> {
+    out: W,
+    format: MboxFormat,
+    /// The beginning of a line, as long as it may still be one to be marked.
+    start: Vec<u8>,
+    in_start: bool,
+    last: u8,
+}
+
+impl<W: Write> Quoted<W> {
+    pub(super) fn new(out: W, format: MboxFormat) -> Self {
+        Self { out, format, start: Vec::new(), in_start: true, last: b'\n' }
+    }
+
+    /// The last line end, and the empty line that parts messages.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.put_start(false)?;
+        if self.last != b'\n' {
+            self.out.write_all(b"\n")?;
+        }
+        self.out.write_all(b"\n")
+    }
+
+    fn put_start(&mut self, marked: bool) -> io::Result<()> {
+        if marked {
+            self.out.write_all(b">")?;
+        }
+        self.out.write_all(&self.start)?;
+        if let Some(last) = self.start.last() {
+            self.last = *last;
+        }
+        self.start.clear();
+        Ok(())
+    }
+
+    /// Takes one octet of the beginning of a line.
+    fn at_start(&mut self, byte: u8) -> io::Result<()> {
+        const FROM: &[u8] = b"From ";
+
+        self.start.push(byte);
+        let signs = match self.format {
+            MboxFormat::Mboxrd => self.start.iter().take_while(|byte| **byte == b'>').count(),
+            MboxFormat::Mboxo => 0,
+        };
+        let rest = self.start.get(signs..).unwrap_or_default();
+        if rest == FROM {
+            self.in_start = false;
+            return self.put_start(true);
+        }
+        if !FROM.starts_with(rest) {
+            self.in_start = byte == b'\n';
+            return self.put_start(false);
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Quoted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            if self.in_start {
+                self.at_start(byte)?;
+                rest = after;
+                continue;
+            }
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let (line, after) = rest.split_at(end);
+            self.out.write_all(line)?;
+            self.last = line.last().copied().unwrap_or(self.last);
+            self.in_start = self.last == b'\n';
+            rest = after;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Remembers whether it was the reading that failed.
+struct Tagged<'a> {
+    inner: &'a mut dyn Read,
+    failed: bool,
+}
+
+impl Read for Tagged<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|error| self.failed |= error.kind() != io::ErrorKind::Interrupted)
+    }
+}
+
+/// The next line, cut at a bound: what is looked for is short.
+fn read_line(from: &mut dyn io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    const MOST: usize = 4096;
+
+    line.clear();
+    loop {
+        let (used, ended) = {
+            let buffer = from.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(!line.is_empty());
+            }
+            let end = memchr::memchr(b'\n', buffer).map(|at| at + 1);
+            let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+            let room = MOST.saturating_sub(line.len()).min(part.len());
+            line.extend_from_slice(part.get(..room).unwrap_or_default());
+            (part.len(), end.is_some())
+        };
+        from.consume(used);
+        if ended {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "mbox_tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LETTER: Letter<'_> = Letter {
+    unique: "abc-1",
+    reverse_path: "<sender@else.example>",
+    recipient: "anna@own.example",
+    received_at: 1_700_000_000,
+    hostname: "mx.example",
+};
+
+fn appended(path: &Path, content: &[u8]) -> Result<Answer, Answer> {
+    Mbox::open(path, &LETTER)?.append(&LETTER, MboxFormat::Mboxrd, &mut &content[..])
+}
+
+const HEAD: &str = "From sender@else.example Tue Nov 14 22:13:20 2023\nReturn-Path: <sender@else.example>\n\
+                    Delivered-To: anna@own.example\nX-Delivery-Id: abc-1\n";
+
+#[test]
+fn messages_are_parted_and_lines_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("anna");
+    fs::write(&path, "From old\n\nno line end").unwrap();
+    for content in ["Subject: x\r\n\r\nFrom me\r\n>From you\r\n", "Subject: y\r\n\r\nno end"] {
+        assert!(matches!(appended(&path, content.as_bytes()), Ok(Answer::Delivered(_))));
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    let expected = format!(
+        "From old\n\nno line end\n{HEAD}Subject: x\n\n>From me\n>>From you\n\n{HEAD}Subject: y\n\nno end\n\n"
+    );
+    assert_eq!(text, expected);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no lock file stays");
+}
+
+struct Broken(&'static [u8]);
+
+impl Read for Broken {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.0.read(buffer)
+    }
+}
+
+#[test]
+fn a_content_that_breaks_off_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("anna");
+    fs::write(&path, "From old\n\nx\n\n").unwrap();
+    let mut mbox = Mbox::open(&path, &LETTER).ok().unwrap();
+    let answer = mbox.append(&LETTER, MboxFormat::Mboxrd, &mut Broken(b"Subject: x\r\n\r\nhalf"));
+    assert!(matches!(answer, Err(Answer::Deferred { status: (3, 0), .. })), "{answer:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "From old\n\nx\n\n");
+}
+
+#[test]
+fn what_a_killed_delivery_left_is_cut_off_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, lock) = (folder.path().join("anna"), folder.path().join("anna.lock"));
+    let old = "From old\n\nx\n\n";
+    for (left, stays) in [
+        (format!("{HEAD}Subject: half a mess"), false),
+        ("From brok".to_owned(), false),
+        // Somebody else wrote behind it, or in its place.
+        (format!("{HEAD}Subject: half\n\nFrom other Tue Nov 14 22:13:20 2023\n\ntheirs\n\n"), true),
+        (format!("From other Tue Nov 14 22:13:20 2023\n\n{}\n\n", "theirs ".repeat(1000)), true),
+    ] {
+        fs::write(&path, format!("{old}{left}")).unwrap();
+        fs::write(&lock, format!("mta 999999 {} abc-1\n", old.len())).unwrap();
+        assert!(matches!(appended(&path, b"Subject: y\r\n\r\n"), Ok(Answer::Delivered(_))));
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.contains(left.trim_end()), stays, "{left}");
+        assert!(text.starts_with(old) && text.ends_with(&format!("{HEAD}Subject: y\n\n\n")), "{text}");
+        assert!(!lock.exists());
+    }
+}
+
+#[test]
+fn only_an_own_regular_file_with_one_name_is_a_mailbox() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("target"), "x").unwrap();
+    symlink(path("target"), path("link")).unwrap();
+    symlink(path("nowhere"), path("dangling")).unwrap();
+    fs::hard_link(path("target"), path("second")).unwrap();
+    fs::create_dir(path("folder")).unwrap();
+    nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    for (name, why) in [
+        ("link", "symbolic link"),
+        ("dangling", "symbolic link"),
+        ("second", "second name"),
+        ("folder", "irectory"),
+        ("fifo", "no regular file"),
+        ("missing/anna", "No such file"),
+    ] {
+        match appended(&path(name), b"x\r\n") {
+            Err(Answer::Deferred { text, .. }) => assert!(text.contains(why), "{name}: {text}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert_eq!(fs::read_to_string(path("target")).unwrap(), "x");
+    assert!(!path("nowhere").exists());
+}
+
+#[test]
+fn another_lock_file_is_waited_for_until_it_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, lock) = (folder.path().join("anna"), folder.path().join("anna.lock"));
+    fs::write(&lock, "4711\n").unwrap();
+    assert!(matches!(LockFile::take(&path), Ok(Lock::Busy)));
+    let old = SystemTime::now() - STALE_AFTER - Duration::from_secs(60);
+    File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
+    assert!(matches!(LockFile::take(&path), Ok(Lock::Taken(_, None))));
+}
+
+fn quoted(text: &[u8], format: MboxFormat, piece: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = Quoted::new(&mut out, format);
+    for part in text.chunks(piece) {
+        writer.write_all(part).unwrap();
+    }
+    writer.finish().unwrap();
+    out
+}
+
+proptest! {
+    #[test]
+    fn marked_lines_can_be_unmarked(text in "(From |>|F|\n|From|x){0,40}", piece in 1usize..9) {
+        let marked = quoted(text.as_bytes(), MboxFormat::Mboxrd, piece);
+        prop_assert_eq!(&marked, &quoted(text.as_bytes(), MboxFormat::Mboxrd, 1000));
+        let marked = String::from_utf8(marked).unwrap();
+        let lines = marked.split_inclusive('\n').map(|line| {
+            prop_assert!(!line.starts_with("From "));
+            let signs = line.len() - line.trim_start_matches('>').len();
+            Ok(if signs > 0 && line[signs..].starts_with("From ") { &line[1..] } else { line })
+        });
+        let mut plain = lines.collect::<Result<String, TestCaseError>>()?;
+        prop_assert_eq!(plain.pop(), Some('\n'));
+        let mut expected = text;
+        if !expected.is_empty() && !expected.ends_with('\n') { expected.push('\n'); }
+        prop_assert_eq!(plain, expected);
+    }
+}
