@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use mta_queue::{
-    AttemptRecord, DestinationResult, Due, NewMessage, Options, Origin, Page, Planner, Queue, QueueError,
-    RecipientOutcome, RecipientResult, Selector, Slot,
+    AttemptRecord, DestinationResult, Due, GroupBy, NewMessage, Options, Origin, Page, Planner, Queue,
+    QueueError, RecipientOutcome, RecipientResult, Selector, Slot,
 };
 use mta_smtp::address::{Mailbox, ReversePath};
 use mta_smtp::envelope::{Envelope, Recipient};
@@ -85,7 +85,15 @@ fn measure(queue: &Queue) {
     let one = Selector { destination: Some("d77.example".to_owned()), ..Selector::default() };
     time("page of one destination", &mut || queue.reader().list(&one, page).expect("list").len());
     time("20 largest destinations", &mut || queue.reader().destinations(20).expect("destinations").len());
-    time("summary", &mut || queue.reader().summary(now, 20).expect("summary").reasons.len());
+    for (what, by) in [
+        ("summary by domain", GroupBy::Domain),
+        ("summary by host", GroupBy::Host),
+        ("summary by reason", GroupBy::Reason),
+        ("summary by age", GroupBy::Age),
+        ("summary by sender", GroupBy::Sender),
+    ] {
+        time(what, &mut || queue.reader().groups(by, now, 50).expect("summary").len());
+    }
     time("counts", &mut || queue.reader().counts().expect("counts").messages as usize);
 }
 

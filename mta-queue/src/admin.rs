@@ -9,7 +9,8 @@ use crate::id::QueueId;
 use crate::message::Message;
 use crate::recipient::{RecipientState, StoredRecipient};
 
-/// Which messages. Every field that is set must fit; the default fits all that are still in the queue.
+/// Which messages. Every field that is set must fit; the default fits all that are still in the queue. Conditions on a
+/// recipient are about one that is not final, unless a final state or the history is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selector {
     /// These ids only, where not empty.
@@ -62,27 +63,6 @@ pub struct Listed {
     pub finished_at: Option<SystemTime>,
     /// Its recipients in the order of the envelope.
     pub recipients: Vec<StoredRecipient>,
-}
-
-/// A recipient that is not final, for summaries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open {
-    /// Its domain, lower case.
-    pub destination: String,
-    /// Waiting, held or damaged.
-    pub state: RecipientState,
-    /// The reverse-path without its brackets; `<>` for a notification.
-    pub reverse_path: String,
-    /// When its message arrived.
-    pub received_at: SystemTime,
-    /// When it is tried next by its own time.
-    pub next_attempt_at: SystemTime,
-    /// The last reply or reason.
-    pub reply: Option<String>,
-    /// The host that gave it.
-    pub remote: Option<String>,
-    /// Why it is held.
-    pub note: Option<String>,
 }
 
 /// A message in full.

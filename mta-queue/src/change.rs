@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 
 use rusqlite::{OptionalExtension, params};
 
+use crate::admin::Counts;
 use crate::claim::Claims;
 use crate::crash;
 use crate::destination::{self, Change};
@@ -42,6 +43,17 @@ impl Kind {
             Self::Hold => "0",
             Self::Release => "1",
             Self::Edit => "0, 1",
+        }
+    }
+
+    /// How many recipients of the whole queue it applies to.
+    pub(crate) fn of_all(self, counts: &Counts) -> u64 {
+        match self {
+            Self::Retry => counts.waiting + counts.damaged,
+            Self::Drop => counts.waiting + counts.held + counts.damaged,
+            Self::Hold => counts.waiting,
+            Self::Release => counts.held,
+            Self::Edit => counts.waiting + counts.held,
         }
     }
 
@@ -92,14 +104,16 @@ pub(crate) struct ChangeRecipients {
     pub(crate) now: i64,
     pub(crate) who: String,
     pub(crate) reason: String,
+    /// It is the last piece: who is told "dropped" must not find the message delivered after a power cut. The pieces
+    /// before it are made durable with it.
+    pub(crate) is_last: bool,
     pub(crate) changed: u64,
     pub(crate) done: Sender<Result<u64, QueueError>>,
 }
 
 impl Operation for ChangeRecipients {
     fn durable(&self) -> bool {
-        // Who is told "dropped" must not find the message delivered after a power cut.
-        true
+        self.is_last
     }
 
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError> {
@@ -116,8 +130,8 @@ impl Operation for ChangeRecipients {
             let from = RecipientState::from_code(code);
             let Some(to) = new_state(self.kind, from) else { continue };
             set_state(tx, *key, to, (self.kind == Kind::Retry).then_some(self.now))?;
-            if matches!(self.kind, Kind::Hold | Kind::Release) {
-                let note = Some(&self.reason).filter(|reason| self.kind == Kind::Hold && !reason.is_empty());
+            if self.kind == Kind::Release || self.kind == Kind::Hold && !self.reason.is_empty() {
+                let note = Some(&self.reason).filter(|_| self.kind == Kind::Hold);
                 set_note(tx, *key, note.map(String::as_str))?;
             }
             destinations.entry(destination).or_default().moved(from, to);
@@ -142,7 +156,9 @@ impl Operation for ChangeRecipients {
                 };
                 store_event(tx, message, self.now, what, &self.who, detail.as_deref())?;
             }
-            finish_if_done(tx, message, self.now)?;
+            if self.kind == Kind::Drop {
+                finish_if_done(tx, message, self.now)?;
+            }
         }
         tx.effects.wake |= self.changed > 0;
         Ok(())

@@ -34,6 +34,28 @@ const MAX_UNREADABLE: usize = 10_000;
 /// Recipients of one claim, at most: RFC 5321 4.5.3.1.8 has every server take 100.
 pub const MAX_RECIPIENTS: usize = 100;
 
+/// Due destinations behind one, in the order in which they fell due.
+const NEXT_DESTINATIONS: &str =
+    "SELECT due_at, id, name, failures FROM destination WHERE due_at <= ?1 AND (due_at, id) > (?2, ?3)
+    ORDER BY due_at, id LIMIT ?4";
+
+/// What is due of a destination.
+const DUE_OF: &str = "SELECT message, n FROM recipient WHERE destination = ?1 AND state = 0 AND next_at <= ?2
+    ORDER BY next_at, message, n";
+
+/// When the next destination falls due.
+const NEXT_DUE: &str = "SELECT min(due_at) FROM destination WHERE due_at > ?1";
+
+/// When the next recipient of a destination falls due.
+const NEXT_DUE_OF: &str = "SELECT max(d.not_before, (SELECT min(next_at) FROM recipient
+    WHERE destination = ?1 AND state = 0 AND next_at > ?2))
+    FROM destination d WHERE d.id = ?1";
+
+/// What waits for a destination and arrived before a time.
+const OLDER_OF: &str = "SELECT DISTINCT r.message FROM recipient r JOIN message m ON m.id = r.message
+    WHERE r.destination = ?1 AND r.state = 0 AND r.message < ?2 AND m.received_at < ?3
+    ORDER BY r.message";
+
 /// A due destination, as the planner is asked about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due<'a> {
@@ -349,11 +371,7 @@ fn find_older<K: Clone>(
     let mut find = snapshot.prepare_cached("SELECT id, failures FROM destination WHERE name = ?1")?;
     let known = find.query_row([destination], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)));
     let Some((id, failures)) = known.optional()? else { return Ok(()) };
-    let mut oldest = snapshot.prepare_cached(
-        "SELECT DISTINCT r.message FROM recipient r JOIN message m ON m.id = r.message
-         WHERE r.destination = ?1 AND r.state = 0 AND r.message < ?2 AND m.received_at < ?3
-         ORDER BY r.message",
-    )?;
+    let mut oldest = snapshot.prepare_cached(OLDER_OF)?;
     // Ids are times: the first condition ends the search in the index, the second is the rule.
     let mut ids = oldest.query(params![id, unix_micros(received_before), unix_seconds(received_before)])?;
     while found.len() < limit {
@@ -473,10 +491,7 @@ impl<P: Planner> Search<'_, P> {
 
     /// The next destinations of a round.
     fn page(&self, round: Round, limit: usize) -> Result<Vec<DueRow>, QueueError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT due_at, id, name, failures FROM destination WHERE due_at <= ?1 AND (due_at, id) > (?2, ?3)
-             ORDER BY due_at, id LIMIT ?4",
-        )?;
+        let mut statement = self.connection.prepare_cached(NEXT_DESTINATIONS)?;
         let (due_at, id) = round.after;
         // Where little is wanted, mostly little has to be looked at.
         let count = limit.clamp(8, PAGE) as i64;
@@ -525,10 +540,7 @@ impl<P: Planner> Search<'_, P> {
         };
         // Copies the reference, so that the rows do not borrow the whole search.
         let connection = self.connection;
-        let mut statement = connection.prepare_cached(
-            "SELECT message, n FROM recipient WHERE destination = ?1 AND state = 0 AND next_at <= ?2
-             ORDER BY next_at, message, n",
-        )?;
+        let mut statement = connection.prepare_cached(DUE_OF)?;
         let mut rows = statement.query(params![candidate.id, self.now])?;
         let mut damaged = None;
         while let Some(row) = rows.next()? {
@@ -569,11 +581,7 @@ impl<P: Planner> Search<'_, P> {
             return Err(GatherError::Damage("message"));
         };
         let connection = self.connection;
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT {RECIPIENT_COLUMNS}, d.id, d.name, d.failures, d.last_reply
-             FROM recipient r JOIN destination d ON d.id = r.destination
-             WHERE r.message = ?1 AND r.state = 0 AND r.next_at <= ?2 AND d.due_at <= ?2",
-        ))?;
+        let mut statement = connection.prepare_cached(&due_of_message())?;
         let mut rows = statement.query(params![message, self.now])?;
         let mut recipients = Vec::new();
         while let Some(row) = rows.next()? {
@@ -610,14 +618,9 @@ impl<P: Planner> Search<'_, P> {
     /// When something that is not due now falls due. A destination with something in hand is due by that already, so its
     /// other recipients are asked for one by one.
     fn next_due(&self) -> Result<Option<SystemTime>, QueueError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT min(due_at) FROM destination WHERE due_at > ?1")?;
+        let mut statement = self.connection.prepare_cached(NEXT_DUE)?;
         let mut next: Option<i64> = statement.query_row([self.now], |row| row.get(0))?;
-        let mut within = self.connection.prepare_cached(
-            "SELECT max(d.not_before, (SELECT min(next_at) FROM recipient
-                                       WHERE destination = ?1 AND state = 0 AND next_at > ?2))
-             FROM destination d WHERE d.id = ?1",
-        )?;
+        let mut within = self.connection.prepare_cached(NEXT_DUE_OF)?;
         for destination in self.in_hand.destinations.keys() {
             let later: Option<i64> =
                 within.query_row(params![destination, self.now], |row| row.get(0)).optional()?.flatten();
@@ -643,10 +646,38 @@ pub(crate) fn claimed_recipient(
     })
 }
 
+/// What is due of a message, with its destinations.
+fn due_of_message() -> String {
+    format!(
+        "SELECT {RECIPIENT_COLUMNS}, d.id, d.name, d.failures, d.last_reply
+         FROM recipient r JOIN destination d ON d.id = r.destination
+         WHERE r.message = ?1 AND r.state = 0 AND r.next_at <= ?2 AND d.due_at <= ?2"
+    )
+}
+
 /// A message's row; `None` where there is none or it makes no message.
 pub(crate) fn load_message(connection: &Connection, id: i64) -> rusqlite::Result<Option<Message>> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.id = ?1"))?;
     let mut rows = statement.query([id])?;
     Ok(rows.next()?.and_then(|row| rows::message(row).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::tests::plan;
+
+    #[test]
+    fn due_work_is_found_by_index_at_any_length() {
+        for sql in [NEXT_DESTINATIONS, DUE_OF, NEXT_DUE, NEXT_DUE_OF, OLDER_OF, &due_of_message()] {
+            let plan = plan(sql);
+            assert!(!plan.is_empty(), "{sql}");
+            for step in plan {
+                assert!(step.starts_with("SEARCH") || !step.contains("SCAN"), "{step} in {sql}");
+                assert!(!step.contains("TEMP B-TREE"), "{step} in {sql}");
+            }
+        }
+        assert!(plan("SELECT n FROM recipient WHERE reply = ''").iter().any(|step| step.contains("SCAN")));
+    }
 }

@@ -50,7 +50,7 @@
 //! `schema` the layout and its migrations; `store` the open queue; `writer` the thread; `accept`, `record`, `change`,
 //! `by_hand`, `rules` what it writes; `notice` what is still to be told; `claim` due work; `reader` lists and content;
 //! `content` streaming; `destination` back-off as a whole; `schedule` when to try again (pure); `summary` what waits, in
-//! groups; `verify` and `repair` the whole; `backup` copies of it; `state` what is known besides mail; `id`, `message`,
+//! groups; `reason` one form for replies that differ only in their copy; `verify` and `repair` the whole; `backup` copies of it; `state` what is known besides mail; `id`, `message`,
 //! `recipient`, `admin` the types; `rows`, `totals`, `time` helpers.
 //!
 //! What it does not: it knows no SMTP dialog, no route, no DNS; it decides nothing about retries; it reads no clock but
@@ -81,6 +81,7 @@ mod crash;
 mod destination;
 #[cfg(test)]
 mod faults;
+mod reason;
 mod rows;
 mod rules;
 mod schema;
@@ -90,7 +91,7 @@ mod totals;
 mod writer;
 
 pub use admin::{
-    By, Changed, Counts, DestinationSummary, Edit, HoldRule, Listed, Open, Page, Pause, Selector, Shown,
+    By, Changed, Counts, DestinationSummary, Edit, HoldRule, Listed, Page, Pause, Selector, Shown,
     StoredAttempt, StoredEvent, StoredResult,
 };
 pub use backup::{BackupError, Moved, backup, restore};
@@ -120,5 +121,5 @@ pub use state::user::{
     StoredUser, UserChange,
 };
 pub use store::{Options, Queue, Statistics};
-pub use summary::{Group, Summary};
+pub use summary::{Group, GroupBy};
 pub use verify::{Problem, ProblemKind, Verified, verify};

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::admin::{
-    Counts, DestinationSummary, HoldRule, Listed, Open, Page, Pause, Selector, Shown, StoredAttempt,
-    StoredEvent,
+    Counts, DestinationSummary, HoldRule, Listed, Page, Pause, Selector, Shown, StoredAttempt, StoredEvent,
 };
 use crate::change::Kind;
 use crate::content::{ContentReader, stored_path};
 use crate::error::{OpenError, QueueError, is_damage};
 use crate::id::QueueId;
-use crate::recipient::{RecipientKey, RecipientState, StoredRecipient};
+use crate::recipient::{RecipientKey, StoredRecipient};
 use crate::rows::{self, MESSAGE_COLUMNS, RECIPIENT_COLUMNS};
 use crate::rules;
 use crate::schema::{self, MIGRATIONS};
@@ -198,48 +197,6 @@ impl Reader {
         Ok((ids.into_iter().map(QueueId::from_i64).collect(), last.map(QueueId::from_i64)))
     }
 
-    /// What is not final, `limit` recipients at most and all of the last message, oldest message first. With it the id to go
-    /// on behind; `None` at the end.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn open_recipients(
-        &self,
-        after: Option<QueueId>,
-        limit: usize,
-    ) -> Result<(Vec<Open>, Option<QueueId>), QueueError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT m.id, m.reverse_path, m.received_at, r.mailbox, r.state, r.next_at, r.reply, r.remote, r.note
-             FROM message m JOIN recipient r ON r.message = m.id
-             WHERE m.id > ?1 AND m.finished_at IS NULL AND r.state IN (0, 1, 6) ORDER BY m.id, r.n",
-        )?;
-        let mut rows = statement.query([after.map_or(-1, QueueId::as_i64)])?;
-        let mut open = Vec::new();
-        let mut last = None;
-        while let Some(row) = rows.next()? {
-            let id: i64 = row.get(0)?;
-            if open.len() >= limit && last != Some(id) {
-                return Ok((open, last.map(QueueId::from_i64)));
-            }
-            last = Some(id);
-            let path: String = row.get(1)?;
-            let bare = path.strip_prefix('<').and_then(|path| path.strip_suffix('>'));
-            let mailbox: String = row.get(3)?;
-            open.push(Open {
-                destination: mailbox.rsplit('@').next().unwrap_or_default().to_lowercase(),
-                state: RecipientState::from_code(row.get(4)?),
-                reverse_path: bare.filter(|bare| !bare.is_empty()).unwrap_or(&path).to_owned(),
-                received_at: from_unix(row.get(2)?),
-                next_attempt_at: from_unix(row.get(5)?),
-                reply: row.get(6)?,
-                remote: row.get(7)?,
-                note: row.get(8)?,
-            });
-        }
-        Ok((open, None))
-    }
-
     /// The rules that hold mail to come.
     ///
     /// # Errors
@@ -303,6 +260,9 @@ impl Reader {
         which: &Selector,
         page: Page,
     ) -> Result<(u64, Option<QueueId>), QueueError> {
+        if *which == Selector::default() {
+            return Ok((kind.of_all(&self.counts()?), None));
+        }
         let (keys, last) = self.keys(kind, which, page)?;
         Ok((keys.len() as u64, last))
     }

@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] = &[
     VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9,
-    VERSION_10,
+    VERSION_10, VERSION_11,
 ];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
@@ -289,6 +289,11 @@ const VERSION_10: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// What is held or set aside is found by its destination, as what waits is.
+const VERSION_11: &str = "
+    CREATE INDEX recipient_held ON recipient (destination, message) WHERE state IN (1, 6);
+";
+
 /// Makes the schema what this program expects, or says why it cannot.
 pub(crate) fn prepare(
     connection: &mut Connection,
@@ -405,8 +410,19 @@ pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// How SQLite would run a statement on a new queue: one line a step.
+    pub(crate) fn plan(sql: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("open");
+        prepare(&mut connection, &path, MIGRATIONS).expect("prepare");
+        let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+        let steps = explain.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>();
+        steps.expect("a plan")
+    }
 
     const SECOND: &str = "ALTER TABLE message ADD COLUMN note TEXT";
     const SECOND_AGAIN: &str = "ALTER TABLE message ADD COLUMN second_note TEXT";
@@ -446,6 +462,29 @@ mod tests {
         prepare(&mut connection, &path, &[VERSION_1, SECOND, SECOND_AGAIN]).expect("version 3");
         assert!(directory.path().join("queue.db.v2.bak").exists());
         assert!(!directory.path().join("queue.db.v1.bak").exists(), "only the last copy is kept");
+    }
+
+    #[test]
+    fn what_was_held_before_is_found_by_the_new_index() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("queue.db");
+        let mut connection = Connection::open(&path).expect("open");
+        prepare(&mut connection, &path, MIGRATIONS.get(..10).expect("ten")).expect("version 10");
+        for (n, state) in [(1, 0), (2, 1), (3, 6), (4, 2)] {
+            let insert = "INSERT INTO recipient (message, n, destination, mailbox, state, next_at)
+                          VALUES (?1, 0, 7, 'a@b.example', ?2, 0)";
+            connection.execute(insert, [n, state]).expect("a row");
+        }
+        prepare(&mut connection, &path, MIGRATIONS).expect("the newest version");
+        let found: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM recipient INDEXED BY recipient_held WHERE destination = 7 AND state IN (1, 6)",
+                [],
+                |row| row.get(0),
+            )
+            .expect("found");
+        assert_eq!(found, 2);
+        assert!(directory.path().join("queue.db.v10.bak").exists());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a selector means in SQL: conditions on messages and on their recipients, looked through a bounded step at a time.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -8,7 +9,7 @@ use crate::admin::{Page, Selector};
 use crate::error::QueueError;
 use crate::id::QueueId;
 use crate::recipient::RecipientState;
-use crate::time::unix_seconds;
+use crate::time::{unix_micros, unix_seconds};
 
 /// Conditions on one recipient `r`: ?1 destination, ?2 mailbox, ?3 reason, ?5 state, ?6 pattern of the status code,
 /// ?7 next hop, ?8 tried before; each NULL where it does not matter. A destination is compared with the mailbox, which is
@@ -23,6 +24,23 @@ pub(crate) const RECIPIENT_FITS: &str = "
 
 /// Messages looked through in one step: bounds the time for which a snapshot is held.
 const STEP: i64 = 8_192;
+
+/// Messages that an index names, read in one step.
+const INDEXED_STEP: i64 = 1_024;
+
+/// By how much the clock may have been wrong when an id was given, seconds.
+const CLOCK_MARGIN: i64 = 86_400;
+
+/// What waits for a destination, by index.
+const WAITING_OF: &str = "SELECT DISTINCT message FROM recipient
+    WHERE destination = ?1 AND state = 0 AND message > ?2 ORDER BY message LIMIT ?3";
+
+/// What is held or set aside of a destination, by index.
+const HELD_OF: &str = "SELECT DISTINCT message FROM recipient
+    WHERE destination = ?1 AND state IN (1, 6) AND message > ?2 ORDER BY message LIMIT ?3";
+
+/// What is held or set aside, as it comes.
+const HELD: &str = "SELECT message FROM recipient INDEXED BY recipient_held WHERE state IN (1, 6) LIMIT ?1";
 
 /// The classes of status codes by RFC 3463 3.1 to 3.8, by their second number.
 const CLASSES: [(&str, u8); 8] = [
@@ -116,15 +134,96 @@ pub(crate) fn select(
         }
         return Ok((found, None));
     }
+    // Ids are times: what is too young or too old is not looked through.
+    let margin = |time: SystemTime, seconds: i64| unix_micros(time).saturating_add(seconds * 1_000_000);
+    let after = which.received_since.map_or(after, |since| after.max(margin(since, -CLOCK_MARGIN)));
+    let before = which.received_before.map_or(i64::MAX, |before| margin(before, CLOCK_MARGIN));
+    let up_to = which.up_to.map_or(i64::MAX, QueueId::as_i64).min(before);
+    if let Some(candidates) = indexed(connection, which, after)? {
+        return among(connection, which, candidates, up_to, page.limit);
+    }
     let mut step = connection.prepare_cached(
         "SELECT id FROM message WHERE id > ?1 AND (?2 OR finished_at IS NULL) ORDER BY id LIMIT 1 OFFSET ?3",
     )?;
     let last: Option<i64> =
         step.query_row(params![after, with_finished(which), STEP - 1], |row| row.get(0)).optional()?;
-    let up_to = which.up_to.map_or(i64::MAX, QueueId::as_i64);
     let found = matching(connection, which, after, last.unwrap_or(i64::MAX).min(up_to), page.limit)?;
     let go_on = if found.len() >= page.limit { found.last().copied() } else { last };
     Ok((found, go_on.filter(|last| *last < up_to)))
+}
+
+/// Messages that an index names for a selection, and whether there are more behind them.
+struct Candidates {
+    ids: BTreeSet<i64>,
+    more: bool,
+}
+
+/// Finds by index what a selection can fit, a step of it: by destination, and what is held where that is little. `None`
+/// where no index helps.
+fn indexed(connection: &Connection, which: &Selector, after: i64) -> Result<Option<Candidates>, QueueError> {
+    if with_finished(which) {
+        return Ok(None);
+    }
+    let limit = usize::try_from(INDEXED_STEP).unwrap_or(usize::MAX);
+    let mut ids = BTreeSet::new();
+    let mut more = false;
+    let domain = which.recipient.as_deref().and_then(|mailbox| Some(mailbox.rsplit_once('@')?.1));
+    let name = which.destination.as_deref().or(domain);
+    if name.is_some_and(|name| name.starts_with('[')) {
+        // Address literals have more than one spelling.
+        return Ok(None);
+    }
+    if let Some(name) = name {
+        let mut find = connection.prepare_cached(
+            "SELECT id FROM destination WHERE name = ?1 OR name >= ?1 || ' via ' AND name < ?1 || ' via!'",
+        )?;
+        let found = find.query_map([name.to_lowercase()], |row| row.get(0))?;
+        for destination in found.collect::<Result<Vec<i64>, _>>()? {
+            for sql in [WAITING_OF, HELD_OF] {
+                let mut read = connection.prepare_cached(sql)?;
+                let read = read.query_map(params![destination, after, INDEXED_STEP], |row| row.get(0))?;
+                let part = read.collect::<Result<Vec<i64>, _>>()?;
+                more |= part.len() >= limit;
+                ids.extend(part);
+            }
+        }
+    } else if matches!(which.state, Some(RecipientState::Held | RecipientState::Damaged)) {
+        let mut read = connection.prepare_cached(HELD)?;
+        let read = read.query_map(params![INDEXED_STEP], |row| row.get(0))?;
+        let part = read.collect::<Result<Vec<i64>, _>>()?;
+        if part.len() >= limit {
+            return Ok(None);
+        }
+        ids.extend(part.into_iter().filter(|id| *id > after));
+    } else {
+        return Ok(None);
+    }
+    // Each index was read up to a message of its own: only what all were read up to is complete.
+    while ids.len() > limit {
+        ids.pop_last();
+        more = true;
+    }
+    Ok(Some(Candidates { ids, more }))
+}
+
+/// Those of the candidates that fit, and the id to go on behind.
+fn among(
+    connection: &Connection,
+    which: &Selector,
+    candidates: Candidates,
+    up_to: i64,
+    limit: usize,
+) -> Result<(Vec<i64>, Option<i64>), QueueError> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for id in candidates.ids.into_iter().filter(|id| *id <= up_to) {
+        found.extend(matching(connection, which, id - 1, id, 1)?);
+        last = Some(id);
+        if found.len() >= limit {
+            return Ok((found, last));
+        }
+    }
+    Ok((found, last.filter(|_| candidates.more)))
 }
 
 /// A final state is found in history; so is a message that is named.
@@ -155,6 +254,9 @@ fn matching(
     if conditions.any() {
         sql.push_str(" AND EXISTS (SELECT 1 FROM recipient r WHERE r.message = m.id");
         sql.push_str(RECIPIENT_FITS);
+        if !with_finished(which) {
+            sql.push_str(" AND r.state NOT BETWEEN 2 AND 5");
+        }
         sql.push(')');
     } else {
         // The numbers must be there for the binding.
@@ -181,4 +283,19 @@ fn matching(
         ids.push(row.get(0)?);
     }
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::tests::plan;
+
+    #[test]
+    fn what_an_index_names_is_neither_scanned_nor_sorted() {
+        for (sql, index) in [(WAITING_OF, "recipient_age"), (HELD_OF, "recipient_held")] {
+            let plan = plan(sql);
+            assert!(plan.iter().all(|step| step.starts_with("SEARCH") && step.contains(index)), "{plan:?}");
+        }
+        assert!(plan(HELD).iter().all(|step| step.contains("recipient_held")));
+    }
 }

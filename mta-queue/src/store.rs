@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -152,6 +152,8 @@ struct Inner {
     contents: Reader,
     /// For the administrator.
     admin: Reader,
+    /// Messages in the next piece of a change by the administrator.
+    piece: AtomicUsize,
     to_writer: Mutex<Option<Sender<Message>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Holds the lock until the last clone is gone.
@@ -230,6 +232,7 @@ impl Queue {
             claiming,
             contents,
             admin,
+            piece: AtomicUsize::new(administer::FIRST_PIECE),
             to_writer: Mutex::new(Some(to_writer)),
             thread: Mutex::new(Some(thread)),
             _lock: lock,

@@ -20,6 +20,10 @@ use crate::output::{self, bytes, relative, rough};
 /// A screen where the terminal does not say how large it is.
 const SCREEN: (usize, usize) = (80, 24);
 
+/// How long the reasons are waited for, and how long between two questions.
+const MAX_PENDING: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Between two looks at most, seconds.
 const MAX_INTERVAL: u64 = 3_600;
 
@@ -28,17 +32,29 @@ pub(super) fn run(file: Option<&Path>, verb: &Watch) -> Ended {
     let mut client = Client::connect(&config, false)?;
     let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     if verb.json {
-        let view: TopView = client.ask_one(&Request::Top)?;
+        let view = complete(&mut client)?;
         output::print_json(json!({ "top": view }));
         return Ok(Exit::DONE);
     }
     if verb.once || !is_terminal {
-        let view: TopView = client.ask_one(&Request::Top)?;
+        let view = complete(&mut client)?;
         let (columns, lines) = output::size().unwrap_or((SCREEN.0, usize::MAX));
         output::print(&screen(&view, None, columns, lines));
         return Ok(Exit::DONE);
     }
     watch(&mut client, Duration::from_secs(verb.interval.clamp(1, MAX_INTERVAL)))
+}
+
+/// A screen that is not drawn again: with the reasons, which those of a long queue take a moment for.
+fn complete(client: &mut Client) -> Result<TopView, Problem> {
+    let begun = Instant::now();
+    loop {
+        let view: TopView = client.ask_one(&Request::Top)?;
+        if !view.reasons_pending || begun.elapsed() > MAX_PENDING {
+            return Ok(view);
+        }
+        std::thread::sleep(ASK_AGAIN);
+    }
 }
 
 /// Draws until somebody says q.
@@ -88,7 +104,8 @@ fn screen(view: &TopView, rates: Option<&Rates>, columns: usize, lines: usize) -
     let (reasons, rest) = (room / 3, room - room / 3);
     let (destinations, under_way) = (rest - rest / 2, rest / 2);
     out.push(String::new());
-    out.push(" WAITING  OLDEST     WHY IT WAITS".to_owned());
+    let pending = if view.reasons_pending { " (looking...)" } else { "" };
+    out.push(format!(" WAITING  OLDEST     WHY IT WAITS{pending}"));
     for group in view.reasons.iter().take(reasons.saturating_sub(1)) {
         let oldest = group.oldest_at.as_deref().map(|at| relative(at, now)).unwrap_or_default();
         out.push(format!("{:>8}  {oldest:<9}  {}", group.recipients + group.held, visible(&group.key)));

@@ -1,7 +1,8 @@
 //! The queue's handle for the administrator: changes to what is selected, a piece at a time; hold rules; pauses.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Queue;
 use crate::admin::{By, Changed, Edit, HoldRule, Page, Pause, Selector};
@@ -14,8 +15,17 @@ use crate::time::unix_seconds;
 use crate::writer::{Tx, Write};
 use crate::{destination, rules};
 
-/// Messages looked at for one piece of a change by the administrator.
+/// Messages looked at for one piece of an edit by the administrator.
 const CHANGE_PIECE: usize = 256;
+
+/// A piece of a change should take about so long: whoever hands mail in waits for one at most.
+const PIECE_TIME: std::ops::Range<Duration> = Duration::from_millis(15)..Duration::from_millis(50);
+
+/// Messages looked at for the first piece of a change.
+pub(super) const FIRST_PIECE: usize = 256;
+
+/// Messages looked at for each further piece: as many as the time allows, within these bounds.
+const PIECE_MESSAGES: std::ops::RangeInclusive<usize> = 32..=4_096;
 
 /// Messages claimed at once to be ended by hand: each may come with a notification.
 const CLAIM_PIECE: usize = 32;
@@ -69,7 +79,8 @@ impl Queue {
     }
 
     /// One piece of a change to what is selected, behind the message `after`. Other work of the queue goes on between the
-    /// pieces. Blocks.
+    /// pieces. What was changed is on stable storage when the last piece is answered, the one without `Changed::last`; until
+    /// then power loss may undo it. Blocks.
     ///
     /// # Errors
     /// What the database reports.
@@ -81,16 +92,21 @@ impl Queue {
         by: By<'_>,
         now: SystemTime,
     ) -> Result<Changed, QueueError> {
-        let (keys, last) = self.inner.admin.keys(kind, which, Page { after, limit: CHANGE_PIECE })?;
-        if keys.is_empty() {
+        let limit = self.inner.piece.load(Ordering::Relaxed);
+        let (keys, last) = self.inner.admin.keys(kind, which, Page { after, limit })?;
+        let is_last = last.is_none();
+        // The end is synced for what the pieces before it did.
+        if keys.is_empty() && (!is_last || after.is_none()) {
             return Ok(Changed { last, ..Changed::default() });
         }
         let keys = keys.into_iter().map(|(key, _)| key).collect();
         let (who, reason) = (by.who.to_owned(), by.reason.to_owned());
         let (done, result) = channel();
         let now = unix_seconds(now);
-        self.send(Box::new(ChangeRecipients { kind, keys, now, who, reason, changed: 0, done }));
+        let begun = Instant::now();
+        self.send(Box::new(ChangeRecipients { kind, keys, now, who, reason, is_last, changed: 0, done }));
         let recipients = result.recv().unwrap_or(Err(QueueError::Closed))?;
+        self.inner.piece.store(next_piece(limit, begun.elapsed()), Ordering::Relaxed);
         Ok(Changed { recipients, busy: 0, last })
     }
 
@@ -218,5 +234,29 @@ impl Queue {
         let (done, result) = channel();
         self.send(Box::new(Write { work, count: 0, done: Some(done) }));
         result.recv().unwrap_or(Err(QueueError::Closed))
+    }
+}
+
+/// How many messages the next piece has, after one of `limit` took so long.
+fn next_piece(limit: usize, took: Duration) -> usize {
+    let next = if took < PIECE_TIME.start {
+        limit.saturating_mul(2)
+    } else if took > PIECE_TIME.end {
+        limit / 2
+    } else {
+        limit
+    };
+    next.clamp(*PIECE_MESSAGES.start(), *PIECE_MESSAGES.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_and_shrink_within_their_bounds() {
+        let of = |limit, millis| next_piece(limit, Duration::from_millis(millis));
+        assert_eq!((of(256, 5), of(256, 30), of(256, 200)), (512, 256, 128));
+        assert_eq!((of(4_096, 1), of(32, 5_000)), (4_096, 32));
     }
 }

@@ -8,7 +8,6 @@ mod alias;
 mod change;
 mod destination;
 mod log;
-mod normal;
 mod offline;
 mod queue;
 mod report;
@@ -19,7 +18,7 @@ mod summary;
 mod tests;
 mod trace;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use mta_queue::{Queue, QueueError, Reader};
 use serde_json::Value;
@@ -67,7 +66,7 @@ pub struct QueueOperations {
     daemon: Option<Daemon>,
     reader: Reader,
     /// The reasons of what waits, as they were last gathered.
-    reasons: Mutex<Option<summary::Gathered>>,
+    reasons: Arc<summary::Reasons>,
 }
 
 impl QueueOperations {
@@ -75,7 +74,7 @@ impl QueueOperations {
     pub fn live(queue: Queue, scheduler: Arc<Scheduler>, daemon: Daemon) -> Self {
         let reader = queue.reader();
         let source = Source::Queue(queue, scheduler);
-        Self { source, daemon: Some(daemon), reader, reasons: Mutex::new(None) }
+        Self { source, daemon: Some(daemon), reader, reasons: Arc::default() }
     }
 
     /// While the daemon is down.
@@ -84,7 +83,7 @@ impl QueueOperations {
             Source::Queue(queue, _) => queue.reader(),
             Source::Reader(reader) => reader.clone(),
         };
-        Self { source, daemon: None, reader, reasons: Mutex::new(None) }
+        Self { source, daemon: None, reader, reasons: Arc::default() }
     }
 
     /// The queue, open for writing.

@@ -187,4 +187,6 @@ pub struct TopView {
     pub destinations: Vec<DestinationView>,
     /// Why most of it waits; gathered now and then.
     pub reasons: Vec<GroupView>,
+    /// They are being gathered for the first time: a moment later there may be more.
+    pub reasons_pending: bool,
 }

@@ -1,5 +1,5 @@
 //! One form for replies that differ only in what belongs to one copy: ids, addresses, times, links. A thousand copies of
-//! one reason are one row.
+//! one reason are one row. What it does not: it knows no provider and no meaning of a reply.
 
 /// Octets of the normal form.
 const MAX_OCTETS: usize = 160;
@@ -11,7 +11,7 @@ const LONG_NUMBER: usize = 4;
 const ID_LENGTH: usize = 7;
 
 /// The normal form of a reply.
-pub(super) fn normal(reply: &str) -> String {
+pub(crate) fn reason(reply: &str) -> String {
     let mut out = String::new();
     for word in reply.split_whitespace() {
         if !out.is_empty() {
@@ -33,8 +33,8 @@ pub(super) fn normal(reply: &str) -> String {
 
 /// What stands for a word that belongs to one copy.
 fn placeholder(word: &str) -> Option<&'static str> {
-    let digits = word.bytes().filter(u8::is_ascii_digit).count();
-    if word.is_empty() {
+    // Most words are plain ones.
+    if !word.bytes().any(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'@')) {
         return None;
     }
     if word.contains("://") {
@@ -46,7 +46,8 @@ fn placeholder(word: &str) -> Option<&'static str> {
     if word.parse::<std::net::IpAddr>().is_ok() {
         return Some("IP");
     }
-    if is_status(word) || digits == 0 {
+    let digits = word.bytes().any(|byte| byte.is_ascii_digit());
+    if !digits || is_status(word) {
         return None;
     }
     if word.bytes().all(|b| b.is_ascii_digit()) {
@@ -63,9 +64,8 @@ fn placeholder(word: &str) -> Option<&'static str> {
 /// An enhanced status code (RFC 3463 2), which is the reason itself; also behind a hyphen: `550-5.7.1`.
 fn is_status(word: &str) -> bool {
     let word = word.rsplit('-').next().unwrap_or(word);
-    let parts: Vec<&str> = word.split('.').collect();
-    parts.len() == 3
-        && parts.iter().all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()))
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    word.split('.').count() == 3 && word.split('.').all(is_number)
 }
 
 #[cfg(test)]
@@ -96,14 +96,14 @@ mod tests {
                 "451 4.7.651 slow (S844) [HOST ID 08DE2A]",
             ),
         ] {
-            assert_eq!(normal(reply), expected);
+            assert_eq!(reason(reply), expected);
         }
     }
 
     proptest! {
         #[test]
         fn it_is_bounded_and_stays_as_it_is(reply in "\\PC*") {
-            let once = normal(&reply);
+            let once = reason(&reply);
             prop_assert!(once.len() <= reply.len().max(MAX_OCTETS) + 300);
         }
     }
