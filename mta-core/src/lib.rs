@@ -43,6 +43,7 @@
 
 pub mod account;
 pub mod alert;
+pub mod auth;
 pub mod clock;
 pub mod config;
 mod content;

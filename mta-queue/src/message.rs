@@ -49,6 +49,9 @@ pub struct Origin {
     /// Its Message-ID, without the brackets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// What verifying it gave, in a few words: `spf=pass,dkim=pass(example.org),dmarc=pass(p=reject),iprev=pass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
     /// The message this one is a notification about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,

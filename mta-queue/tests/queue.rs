@@ -52,6 +52,7 @@ fn envelope_and_content_come_back_as_they_were() {
         helo: Some("client.example".to_owned()),
         user: Some("anna".to_owned()),
         tls: None,
+        auth: Some("spf=pass,dkim=none".to_owned()),
         about: None,
     };
     let bytes: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();

@@ -273,7 +273,9 @@ impl Zone {
     /// A TXT record of one string.
     #[must_use]
     pub fn txt(self, owner: &str, text: &str) -> Self {
-        self.record(owner, RData::TXT(TXT::new(vec![text.to_owned()])))
+        // RFC 1035 3.3: strings of 255 octets at most.
+        let strings = text.as_bytes().chunks(255).map(|piece| String::from_utf8_lossy(piece).into_owned());
+        self.record(owner, RData::TXT(TXT::new(strings.collect())))
     }
 
     /// A delegation to servers outside the laboratory's knowledge (a lame or dead one, say), without a DS record.

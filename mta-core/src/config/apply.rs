@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mta_smtp::address::{Domain, Mailbox};
 
+use super::AuthAction;
 use super::{
     Config, DaneMode, Destination, DnsMode, DomainKind, HostPort, MboxFormat, Relay, RelayRecipients,
     RelayTls,
@@ -18,7 +19,7 @@ use crate::outbound::{breaker, scheduler};
 use crate::privilege::ServiceUser;
 use crate::routing::table::RoutingTable;
 use crate::routing::{self, RelayAuth, RelayHost, Route};
-use crate::{dns, inbound, outbound};
+use crate::{auth, dns, inbound, outbound};
 
 impl Config {
     /// The name this host gives itself, as SMTP has it.
@@ -78,6 +79,28 @@ impl Config {
             from.push(self.host_domain());
         }
         Some(inbound::SenderRewrite { from, to })
+    }
+
+    /// The options of verification.
+    pub fn auth_options(&self) -> auth::Options {
+        let action = |action| match action {
+            AuthAction::Accept => auth::Action::Accept,
+            AuthAction::Mark => auth::Action::Mark,
+            AuthAction::Reject => auth::Action::Reject,
+        };
+        let set = &self.auth;
+        auth::Options {
+            verify: set.verify,
+            spf: action(set.spf),
+            dkim: action(set.dkim),
+            dmarc: action(set.dmarc),
+            arc: action(set.arc),
+            iprev: action(set.iprev),
+            trusted_sealers: set.trusted_sealers.iter().map(ToString::to_string).collect(),
+            max_signatures: size(set.max_signatures),
+            max_lookups: size(set.max_lookups),
+            timeout: set.timeout,
+        }
     }
 
     /// The own domains.

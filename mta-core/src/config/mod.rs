@@ -26,6 +26,7 @@ use std::time::Duration;
 pub use self::apply::Applied;
 pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::sendmail::Sendmail;
+pub use self::types::AuthAction;
 pub use self::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LogLevel,
     LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
@@ -72,6 +73,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// MTA-STS.
     pub sts: Sts,
+    /// Verification of strangers' mail.
+    pub auth: Auth,
     /// Reports to other domains.
     pub report: Report,
     /// How the administrator hears of alerts.
@@ -338,6 +341,31 @@ pub struct Sts {
     pub max_policies: u32,
 }
 
+/// Verification of strangers' mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Auth {
+    /// Whether it is done.
+    pub verify: bool,
+    /// What follows where SPF fails.
+    pub spf: AuthAction,
+    /// What follows where DKIM fails.
+    pub dkim: AuthAction,
+    /// What follows where DMARC fails.
+    pub dmarc: AuthAction,
+    /// What follows where the ARC chain is broken.
+    pub arc: AuthAction,
+    /// What follows where the client has no name.
+    pub iprev: AuthAction,
+    /// Domains whose ARC seals make up for a failure of DMARC.
+    pub trusted_sealers: Vec<DomainName>,
+    /// DKIM signatures that are looked at.
+    pub max_signatures: u32,
+    /// DNS lookups for one message.
+    pub max_lookups: u32,
+    /// How long they may take in all.
+    pub timeout: Duration,
+}
+
 /// Reports to other domains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
@@ -451,6 +479,7 @@ impl Config {
             dns: Dns::default(),
             outbound: Outbound::default(),
             sts: Sts::default(),
+            auth: Auth::default(),
             report: Report::default(),
             alerts: Alerts::default(),
             relay: Relay::default(),

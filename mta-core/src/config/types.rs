@@ -114,6 +114,18 @@ pub enum RelayRecipients {
     Any,
 }
 
+/// What follows where a check of strangers' mail fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuthAction {
+    /// Nothing but the word in Authentication-Results.
+    #[default]
+    Accept,
+    /// A mark in the header section, for filters.
+    Mark,
+    /// The message is refused in the session.
+    Reject,
+}
+
 /// How TLS begins with a relay host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RelayTls {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::types::AuthAction;
 use super::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, HostName, HostPort, LogLevel, LogTarget,
     MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
@@ -328,6 +329,7 @@ macro_rules! word_type {
 }
 
 word_type! {
+    AuthAction { Accept = "accept", Mark = "mark", Reject = "reject" }
     DnsMode { Auto = "auto", TrustAd = "trust-ad" }
     DaneMode { Opportunistic = "opportunistic", Mandatory = "mandatory", Off = "off" }
     RelayTls { Starttls = "starttls", Implicit = "implicit", Opportunistic = "opportunistic", Never = "never" }

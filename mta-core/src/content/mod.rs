@@ -15,16 +15,19 @@ pub(crate) mod header;
 pub(crate) mod message_id;
 mod trace;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mta_queue::QueueId;
-use mta_smtp::address::Domain;
+use mta_smtp::address::{Domain, ReversePath};
 use mta_smtp::envelope::Envelope;
 use mta_smtp::reply::Reply;
 use mta_smtp::server::TlsInfo;
 
+use crate::auth::policy::{Judgement, judge};
+use crate::auth::{BodyHashes, Subject, Verifier, results};
 use crate::content::header::Header;
 use crate::content::trace::Trace;
 use crate::inbound::Source;
@@ -46,10 +49,12 @@ pub(crate) struct Arrival {
     pub(crate) tls: Option<TlsInfo>,
     /// Our name.
     pub(crate) hostname: Domain,
+    /// Who verifies it; nobody where it is from our own networks or users.
+    pub(crate) verifier: Option<Arc<Verifier>>,
 }
 
 /// What becomes of a message.
-#[allow(dead_code, reason = "the trace line accepts everything")]
+#[allow(dead_code, reason = "holding is for the stage of fix-up")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Disposition {
     /// Into the queue.
@@ -60,10 +65,61 @@ pub(crate) enum Disposition {
     Refuse(Reply),
 }
 
+/// What the stages came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Processed {
+    /// What becomes of the message.
+    pub(crate) disposition: Disposition,
+    /// The results of verification in a few words; absent where there was none.
+    pub(crate) auth: Option<String>,
+}
+
 /// Runs the stages.
-pub(crate) fn process(header: &mut Header, envelope: &Envelope, arrival: &Arrival) -> Disposition {
+pub(crate) async fn process(
+    header: &mut Header,
+    bodies: &BodyHashes,
+    envelope: &Envelope,
+    arrival: &Arrival,
+) -> Processed {
+    let mut auth = None;
+    match &arrival.verifier {
+        Some(verifier) => {
+            let (judgement, summary) = verified(verifier, header, bodies, envelope, arrival).await;
+            auth = Some(summary);
+            if let Judgement::Refuse(reply) = judgement {
+                return Processed { disposition: Disposition::Refuse(reply), auth };
+            }
+        }
+        None => {
+            results::remove_forged(header, &arrival.hostname.to_string());
+        }
+    }
     header.prepend(&Trace::of(envelope, arrival).field());
-    Disposition::Accept
+    Processed { disposition: Disposition::Accept, auth }
+}
+
+/// Verification of what a stranger sends. The header section gets our results, and loses what claims to be our results.
+async fn verified(
+    verifier: &Verifier,
+    header: &mut Header,
+    bodies: &BodyHashes,
+    envelope: &Envelope,
+    arrival: &Arrival,
+) -> (Judgement, String) {
+    let (client, helo) = (arrival.source.client, arrival.client_name.as_str());
+    let reverse_path = &envelope.reverse_path;
+    let verdicts =
+        verifier.verify(&Subject { client, helo, reverse_path, header: header.octets(), bodies }).await;
+    let judgement = judge(verifier.options(), &verdicts, *reverse_path == ReversePath::Null);
+    let server = arrival.hostname.to_string();
+    results::remove_forged(header, &server);
+    let mail_from = reverse_path.mailbox().map(ToString::to_string);
+    let mut fields = results::field(&server, &verdicts, client, mail_from.as_deref());
+    if let Judgement::Mark(mark) = judgement {
+        fields.push_str(mark);
+    }
+    header.prepend(&fields);
+    (judgement, verdicts.summary())
 }
 
 /// The time as RFC 5322 3.3 writes it, in UTC.

@@ -13,6 +13,7 @@ use super::watch::Watch;
 use super::{CONFIGURATION, INTERNAL, StartError};
 use crate::account::Directory;
 use crate::alert::{self, Alerts};
+use crate::auth::Verifier;
 use crate::clock::SystemClock;
 use crate::config::{Applied, Config};
 use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
@@ -306,7 +307,11 @@ impl Shared {
 
     fn inbound_settings(&self, config: &Config, tls: &Tls) -> Arc<inbound::Settings> {
         let accounts = Arc::new(config.accounts().with_directory(self.directory.clone()));
-        let options = inbound::Options { pauses: self.pauses.clone(), ..config.inbound_options() };
+        let verifier = config.auth.verify.then(|| {
+            let receiver = config.host_domain().to_string();
+            Arc::new(Verifier::new(Arc::new(self.dns.clone()), config.auth_options(), receiver))
+        });
+        let options = inbound::Options { pauses: self.pauses.clone(), verifier, ..config.inbound_options() };
         inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)))
     }
 

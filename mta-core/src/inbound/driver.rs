@@ -60,7 +60,8 @@ pub(super) struct Driver {
     buffer: Vec<u8>,
     /// Who is told of failures, in the transaction that is open; for the log.
     reverse_path: Option<ReversePath>,
-    receiving: Option<Receiving>,
+    /// Boxed: only while a message comes is there anything to keep.
+    receiving: Option<Box<Receiving>>,
     /// When this is over.
     finished: bool,
 }
@@ -124,7 +125,7 @@ impl Driver {
                 Output::ContentDropped => self.receiving = None,
                 Output::ContentRefused(reply) => {
                     let refused = self.receiving.take();
-                    self.log_message("rejected", refused.as_ref(), None, &reply);
+                    self.log_message("rejected", refused.as_deref(), None, &reply);
                 }
                 Output::Refused(reply) => self.log_refusal(&reply),
                 Output::Close => Box::pin(self.close()).await,
@@ -167,7 +168,7 @@ impl Driver {
     async fn cut_short(&mut self) -> io::Result<()> {
         let reply = Reply::with_status(421, (4, 3, 2), "service is stopping");
         let refused = self.receiving.take();
-        self.log_message("rejected", refused.as_ref(), None, &reply);
+        self.log_message("rejected", refused.as_deref(), None, &reply);
         self.send(&reply.to_bytes()).await?;
         self.close().await;
         Ok(())
@@ -256,7 +257,7 @@ impl Driver {
                 }
                 let receiving =
                     Receiving::begin(&self.queue, envelope, &self.session, &self.source, &self.settings);
-                self.receiving = Some(receiving);
+                self.receiving = Some(Box::new(receiving));
                 Verdict::Accept
             }
             Question::ContentEnd { size_octets, header } => Box::pin(self.commit(size_octets, header)).await,
@@ -326,6 +327,7 @@ impl Driver {
         let line = self.message_line("accepted", &receiving).with("size", size_octets);
         let received = receiving.commit(header).await;
         self.reverse_path = None;
+        let line = line.with_some("auth", received.auth.as_ref());
         match &received.result {
             Ok(()) => ::log::info!("{}", line.with("status", "queued")),
             Err(Failure::Storage(error)) => {

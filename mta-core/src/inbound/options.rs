@@ -9,6 +9,7 @@ use mta_smtp::server::{Limits, Options as SessionOptions};
 use rustls::ServerConfig;
 
 use crate::account::Accounts;
+use crate::auth::Verifier;
 use crate::config::Network;
 use crate::inbound::{LocalOptions, SenderRewrite};
 use crate::pause::Pauses;
@@ -45,6 +46,8 @@ pub struct Options {
     pub local: LocalOptions,
     /// What stands still by the administrator's wish.
     pub pauses: Pauses,
+    /// Who verifies strangers' mail. Nobody.
+    pub verifier: Option<Arc<Verifier>>,
 }
 
 impl Options {
@@ -67,6 +70,7 @@ impl Options {
             greeting_wait: Duration::ZERO,
             sender_rewrite: None,
             pauses: Pauses::default(),
+            verifier: None,
         }
     }
 }

@@ -14,7 +14,9 @@ use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::server::Session;
 
-use crate::content::header::Splitter;
+use crate::auth::body::BodyDigest;
+use crate::auth::{self, BodyHashes};
+use crate::content::header::{Splitter, TooLong};
 use crate::content::message_id::message_id;
 use crate::content::{self, Arrival, Disposition};
 use crate::inbound::{LocalUser, Settings};
@@ -60,6 +62,8 @@ pub(super) struct Receiving {
     envelope: Envelope,
     arrival: Arrival,
     header: Splitter,
+    /// Hashes the body for whoever needs that, once the header section is whole.
+    digest: Option<BodyDigest>,
     /// The body, or why there will be none; the client hears of it at the end of data.
     body: Result<ContentWriter, Failure>,
 }
@@ -100,6 +104,8 @@ impl From<io::Error> for Failure {
 pub(super) struct Received {
     /// Whether the queue has the message.
     pub(super) result: Result<(), Failure>,
+    /// The results of verification, for the log.
+    pub(super) auth: Option<String>,
     /// What the client is told.
     pub(super) reply: Reply,
 }
@@ -121,9 +127,10 @@ impl Receiving {
             protocol: protocol(session.protocol(), envelope.parameters.smtputf8),
             tls: session.tls().cloned(),
             hostname: settings.options.hostname.clone(),
+            verifier: settings.options.verifier.clone().filter(|_| !source.trusted),
         };
         let header = Splitter::new(settings.options.limits.header_octets);
-        Self { queue: queue.clone(), envelope, arrival, header, body: Ok(queue.content()) }
+        Self { queue: queue.clone(), envelope, arrival, header, digest: None, body: Ok(queue.content()) }
     }
 
     /// The queue id.
@@ -137,35 +144,52 @@ impl Receiving {
     }
 
     /// Takes the next part of the content. A failure is remembered and what follows is dropped.
-    pub(super) async fn write(mut self, bytes: Vec<u8>) -> Self {
+    pub(super) async fn write(mut self: Box<Self>, bytes: Vec<u8>) -> Box<Self> {
         self.body = match self.body {
-            Ok(body) => write(body, &mut self.header, bytes).await,
+            Ok(body) => {
+                let in_section = !self.header.is_over();
+                let of_body = self.header.take(&bytes).map(<[u8]>::len);
+                if in_section && self.header.is_over() && self.arrival.verifier.is_some() {
+                    self.digest = Some(auth::digest_for(self.header.octets()));
+                }
+                match of_body {
+                    Ok(octets) => write(body, self.digest.as_mut(), bytes, octets).await,
+                    Err(TooLong) => {
+                        let reply = Reply::with_status(552, (5, 3, 4), "header section too big");
+                        Err(Failure::Refused(reply))
+                    }
+                }
+            }
             Err(failure) => Err(failure),
         };
         self
     }
 
     /// Lets the stages decide, hands the whole message to the queue and waits for its commit.
-    pub(super) async fn commit(mut self, header: HeaderFacts) -> Received {
+    pub(super) async fn commit(mut self: Box<Self>, header: HeaderFacts) -> Received {
         let id = self.id();
         self.envelope.parameters.header = header;
-        let result = self.accept().await;
+        let mut auth = None;
+        let result = self.accept(&mut auth).await;
         let reply = match &result {
             Ok(()) => Reply::with_status(250, (2, 0, 0), format!("queued as {id}")),
             Err(failure) => failure.reply(),
         };
-        Received { result, reply }
+        Received { result, auth, reply }
     }
 
-    async fn accept(self) -> Result<(), Failure> {
-        let Self { queue, envelope, arrival, header, body } = self;
+    async fn accept(self, auth: &mut Option<String>) -> Result<(), Failure> {
+        let Self { queue, envelope, arrival, header, digest, body } = self;
         let (body, mut header) = (body?, header.finish());
-        let hold = match content::process(&mut header, &envelope, &arrival) {
+        let bodies = digest.map_or_else(BodyHashes::default, BodyDigest::finish);
+        let processed = content::process(&mut header, &bodies, &envelope, &arrival).await;
+        *auth = processed.auth;
+        let hold = match processed.disposition {
             Disposition::Accept => None,
             Disposition::Hold(reason) => Some(reason),
             Disposition::Refuse(reply) => return Err(Failure::Refused(reply)),
         };
-        let origin = Origin { message_id: message_id(&header), ..origin(&arrival) };
+        let origin = Origin { message_id: message_id(&header), auth: auth.clone(), ..origin(&arrival) };
         let front = header.into_front();
         let content = if body.size_bytes() > IN_MEMORY_OCTETS {
             smol::unblock(move || body.finish_behind(front)).await?
@@ -215,22 +239,23 @@ pub(super) fn refusal(error: &QueueError) -> Reply {
     }
 }
 
-/// Parts the header section from a piece of content and writes what is of the body, on a thread that may block once the
-/// content outgrows the memory of the queue's writer.
+/// Writes the last octets of a piece, which are of the body, on a thread that may block once the content outgrows the
+/// memory of the queue's writer.
 async fn write(
     mut body: ContentWriter,
-    header: &mut Splitter,
+    digest: Option<&mut BodyDigest>,
     bytes: Vec<u8>,
+    octets: usize,
 ) -> Result<ContentWriter, Failure> {
-    let Ok(of_body) = header.take(&bytes) else {
-        let reply = Reply::with_status(552, (5, 3, 4), "header section too big");
-        return Err(Failure::Refused(reply));
-    };
-    if body.size_bytes() + (of_body.len() as u64) <= IN_MEMORY_OCTETS {
+    let from = bytes.len().saturating_sub(octets);
+    let of_body = bytes.get(from..).unwrap_or_default();
+    if let Some(digest) = digest {
+        digest.update(of_body);
+    }
+    if body.size_bytes() + (octets as u64) <= IN_MEMORY_OCTETS {
         body.write_all(of_body)?;
         return Ok(body);
     }
-    let from = bytes.len() - of_body.len();
     let write = move || body.write_all(bytes.get(from..).unwrap_or_default()).map(|()| body);
     Ok(smol::unblock(write).await?)
 }

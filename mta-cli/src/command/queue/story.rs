@@ -20,6 +20,9 @@ pub(super) fn tell(message: &MessageView, now: SystemTime) -> String {
         relative(&message.received_at, now),
         client(message)
     );
+    if let Some(auth) = &message.auth {
+        let _ = writeln!(out, "  auth      {}", visible(auth));
+    }
     let _ = writeln!(out, "  size      {}", bytes(message.size_bytes));
     if let Some(at) = &message.finished_at {
         let _ = writeln!(out, "  finished  {at} ({})", relative(at, now));
@@ -117,6 +120,7 @@ mod tests {
             finished_at: None,
             client: Some("192.0.2.1".into()),
             helo: Some("evil\u{1b}[31m".into()),
+            auth: Some("spf=pass,dkim=none,dmarc=none,iprev=fail".into()),
             tls: None,
             attempts: 1,
             next_attempt_at: Some("2026-11-23T22:10:00Z".into()),

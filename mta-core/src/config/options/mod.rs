@@ -1,5 +1,6 @@
 //! The rows of the table of options, by section. See `super::table` for what a row is.
 
+mod auth;
 mod destination;
 mod local;
 mod outbound;
@@ -15,6 +16,14 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("", "The host itself."),
     ("log", "Log output: one line per event, key=value, queue id first."),
     ("smtp", "Mail coming in by SMTP on the relay service."),
+    (
+        "auth",
+        "Who sent this: verification of mail that comes from outside. Each result stands in \
+         Authentication-Results, in the log (auth=) and in `mta-cli queue show`; the options below say what else \
+         follows from a failure: \"accept\" nothing, \"mark\" a field X-Spam-Flag: YES that filters and mail readers go \
+         by, \"reject\" a refusal in the session. Mail of smtp.relay_networks and of users is not verified. A failure of \
+         DNS never refuses anything, and the null sender is never refused but marked.",
+    ),
     (
         "tls",
         "The certificate shown to clients. With neither file set the server makes its own key and a \
@@ -67,6 +76,7 @@ pub(super) fn all() -> Vec<OptionSpec> {
     rows.extend(local::rows());
     rows.extend(smtp::rows());
     rows.extend(sendmail::rows());
+    rows.extend(auth::rows());
     rows.extend(outbound::rows());
     rows.extend(sts::rows());
     rows.extend(destination::rows());

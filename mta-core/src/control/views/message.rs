@@ -29,6 +29,9 @@ pub struct MessageView {
     /// What that client called itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helo: Option<String>,
+    /// What verifying it gave, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
     /// The TLS session it came over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
@@ -186,6 +189,7 @@ impl From<&Listed> for MessageView {
             finished_at: listed.finished_at.map(rfc3339),
             client: message.origin.client.map(|c| c.to_string()),
             helo: message.origin.helo.clone(),
+            auth: message.origin.auth.clone(),
             tls: message.origin.tls.clone(),
             origin: match message.origin.kind {
                 OriginKind::Smtp => "smtp",
