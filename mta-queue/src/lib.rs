@@ -81,6 +81,7 @@ mod crash;
 mod destination;
 #[cfg(test)]
 mod faults;
+mod inbox;
 mod reason;
 mod rows;
 mod rules;
@@ -101,6 +102,7 @@ pub use content::{Content, ContentReader, ContentWriter};
 pub use destination::parts as destination_parts;
 pub use error::{Damage, OpenError, QueueError};
 pub use id::QueueId;
+pub use inbox::Presence;
 pub use message::{Message, NewMessage, Origin, OriginKind};
 pub use notice::{Pending, Unnoticed, Unreported, Walk};
 pub use reader::Reader;

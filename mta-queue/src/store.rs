@@ -11,7 +11,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -26,12 +25,13 @@ use crate::claim::{self, Claim, Claimed, Claims, Planner};
 use crate::content::{ContentReader, ContentStore, ContentWriter, OnSpace};
 use crate::error::{Damage, OpenError, QueueError};
 use crate::id::{IdSource, QueueId};
+use crate::inbox::{Inbox, Presence};
 use crate::message::NewMessage;
 use crate::reader::{self, Reader};
 use crate::record::{AttemptRecord, Record};
 use crate::schema::{self, MIGRATIONS};
 use crate::totals::Totals;
-use crate::writer::{self, Message, Operation, Shared, Writer};
+use crate::writer::{self, Operation, Shared, Writer};
 
 /// The database inside the state directory.
 pub(crate) const DATABASE: &str = "queue.db";
@@ -154,7 +154,7 @@ struct Inner {
     admin: Reader,
     /// Messages in the next piece of a change by the administrator.
     piece: AtomicUsize,
-    to_writer: Mutex<Option<Sender<Message>>>,
+    inbox: Arc<Inbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Holds the lock until the last clone is gone.
     _lock: File,
@@ -204,7 +204,7 @@ impl Queue {
         let shared = Arc::new(Shared { statistics, wake: Mutex::new(None), on_damage: Mutex::new(None) });
         let reading = || Ok(Reader::new(directory, reader::open_connection(&path)?));
         let (claiming, contents, admin) = (reading()?, reading()?, reading()?);
-        let (to_writer, inbox) = channel();
+        let inbox = Arc::new(Inbox::default());
         let writer = Writer {
             connection,
             state_directory: directory.to_owned(),
@@ -218,10 +218,14 @@ impl Queue {
             batches: 0,
             log_pages,
             log_pages_before: 0,
+            commit_time: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
-            .spawn(move || writer.run(&inbox))
+            .spawn({
+                let inbox = Arc::clone(&inbox);
+                move || writer.run(inbox)
+            })
             .map_err(in_directory)?;
         let inner = Inner {
             state_directory: directory.to_owned(),
@@ -233,7 +237,7 @@ impl Queue {
             contents,
             admin,
             piece: AtomicUsize::new(administer::FIRST_PIECE),
-            to_writer: Mutex::new(Some(to_writer)),
+            inbox,
             thread: Mutex::new(Some(thread)),
             _lock: lock,
         };
@@ -268,7 +272,28 @@ impl Queue {
         self.send(Box::new(Accept { message, done: Box::new(done) }));
     }
 
-    /// The same for mail of our own that must be stored even where only the reserve is left, as that which says so. The
+    /// The same for the message of a client, which from here on waits for the answer.
+    pub fn accept_from(
+        &self,
+        presence: &mut Presence,
+        message: NewMessage,
+        done: impl FnOnce(Result<(), QueueError>) + Send + 'static,
+    ) {
+        if let Err(error) = self.check_space(0) {
+            return done(Err(error));
+        }
+        let accept = Box::new(Accept { message, done: Box::new(done) });
+        if let Err(operation) = self.inner.inbox.send_from(presence, accept) {
+            operation.finish(Err(QueueError::Closed));
+        }
+    }
+
+    /// For one that serves a client: while several are at work, their messages are committed together.
+    pub fn presence(&self) -> Presence {
+        Presence::new(Arc::clone(&self.inner.inbox))
+    }
+
+    /// The same as `accept` for mail of our own that must be stored even where only the reserve is left, as that which says so. The
     /// caller bounds it.
     pub fn accept_into_reserve(
         &self,
@@ -394,33 +419,22 @@ impl Queue {
 
     /// Hands an operation to the writer, or tells it that there is none.
     pub(crate) fn send(&self, operation: Box<dyn Operation>) {
-        let sender = self.inner.to_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = match sender.as_ref() {
-            Some(sender) => sender.send(Message::Operation(operation)).err().map(|refused| refused.0),
-            None => Some(Message::Operation(operation)),
-        };
-        drop(sender);
-        if let Some(Message::Operation(operation)) = refused {
+        if let Err(operation) = self.inner.inbox.send(operation) {
             operation.finish(Err(QueueError::Closed));
         }
     }
 }
 
 fn close(inner: &Inner) {
-    let sender = inner.to_writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(sender) = sender else { return };
-    let thread = inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (done, closed) = channel();
-    let told = sender.send(Message::Close(done)).is_ok();
-    // The last handle may be dropped on the writer's own thread, inside a callback: it cannot wait for itself.
-    let Some(thread) = thread else { return };
-    if thread.thread().id() == std::thread::current().id() {
+    if !inner.inbox.close() {
         return;
     }
-    if told {
-        let _ = closed.recv();
+    let thread = inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // The last handle may be dropped on the writer's own thread, inside a callback: it cannot wait for itself.
+    let Some(thread) = thread else { return };
+    if thread.thread().id() != std::thread::current().id() {
+        let _ = thread.join();
     }
-    let _ = thread.join();
 }
 
 /// Opens a file that nobody else may read, making it where it does not exist. SQLite gives its log the same mode.

@@ -1,7 +1,7 @@
 //! The one writer: a thread that owns the only writing connection and commits together what waits.
 //!
 //! There is no timer. While one commit waits for the disk, the next batch collects; alone, an operation is committed at
-//! once. A batch with an operation that must survive power loss before somebody is told (`Operation::durable`) commits
+//! once; where other clients are at work, it waits for them within bounds that `inbox` names. A batch with an operation that must survive power loss before somebody is told (`Operation::durable`) commits
 //! with `synchronous=FULL`, any other with `NORMAL`: it survives a killed process at once and power loss with the next
 //! full commit. Each operation runs in a savepoint, so that one that fails takes no other with it; if the batch as a
 //! whole fails, its operations are tried one by one.
@@ -16,9 +16,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -27,14 +27,9 @@ use rusqlite::hooks::Wal;
 use crate::content::ContentStore;
 use crate::crash;
 use crate::error::{Damage, QueueError};
+use crate::inbox::{Inbox, Next};
 use crate::store::{Options, Statistics};
 use crate::totals::Totals;
-
-/// Operations in one commit, at most: bounds the time the first of them waits for the last.
-const MAX_BATCH: usize = 256;
-
-/// Octets of content in one commit, at most, give or take one message: bounds the write-ahead log.
-const MAX_BATCH_BYTES: u64 = 8 << 20;
 
 /// How long to wait before results that could not be written are tried again, where nothing else comes.
 const RETRY_UNWRITTEN: Duration = Duration::from_secs(5);
@@ -120,14 +115,6 @@ pub(crate) struct Effects {
     pub(crate) unneeded_files: Vec<i64>,
 }
 
-/// To the writer.
-pub(crate) enum Message {
-    /// Do this.
-    Operation(Box<dyn Operation>),
-    /// Finish what waits, sync, end, and say so.
-    Close(Sender<()>),
-}
-
 /// What is called when work may be due.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -171,19 +158,30 @@ pub(crate) struct Writer {
     pub(crate) log_pages: Arc<AtomicUsize>,
     /// The same after the commit before.
     pub(crate) log_pages_before: usize,
+    /// How long a commit with a sync takes, of late.
+    pub(crate) commit_time: Duration,
+}
+
+/// Tells the others when the writer's thread ends, even by a panic.
+struct Abandoned(Arc<Inbox>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 impl Writer {
-    /// The thread's body. Ends when closed or when the last handle is gone.
-    pub(crate) fn run(mut self, inbox: &Receiver<Message>) {
-        let mut closing = None;
-        while closing.is_none() {
-            let Some((batch, close)) = self.collect(inbox) else { break };
-            closing = close;
+    /// The thread's body. Ends when closed.
+    pub(crate) fn run(mut self, inbox: Arc<Inbox>) {
+        let abandoned = Abandoned(inbox);
+        let inbox = &abandoned.0;
+        while let Some(batch) = self.collect(inbox) {
             self.process(batch);
         }
         let unwritten = std::mem::take(&mut self.unwritten);
-        for operation in unwritten {
+        self.process(unwritten);
+        for operation in std::mem::take(&mut self.unwritten) {
             finish(operation, Err(QueueError::Closed));
         }
         self.sync_and_delete();
@@ -192,47 +190,25 @@ impl Writer {
         if let Err(error) = folded {
             log::warn!("event=no-checkpoint reason={:?}", error.to_string());
         }
-        if let Some(done) = closing {
-            drop(self);
-            let _ = done.send(());
-        }
     }
 
-    /// Waits for the next operations. `None` when all handles are gone.
-    #[allow(clippy::type_complexity)]
-    fn collect(
-        &mut self,
-        inbox: &Receiver<Message>,
-    ) -> Option<(Vec<Box<dyn Operation>>, Option<Sender<()>>)> {
+    /// Waits for the next operations. `None` when closed.
+    fn collect(&mut self, inbox: &Inbox) -> Option<Vec<Box<dyn Operation>>> {
         let mut batch = std::mem::take(&mut self.unwritten);
-        let retrying = !batch.is_empty();
-        let first = match inbox.try_recv() {
-            Ok(message) => Some(message),
-            Err(_) if retrying => match inbox.recv_timeout(RETRY_UNWRITTEN) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return None,
-            },
-            Err(_) => {
-                // About to be idle: files of delivered mail are not kept until the next message comes.
-                self.sync_and_delete();
-                Some(inbox.recv().ok()?)
-            }
-        };
-        let mut bytes = 0;
-        let mut next = first;
-        while let Some(message) = next {
-            match message {
-                Message::Close(done) => return Some((batch, Some(done))),
-                Message::Operation(operation) => {
-                    bytes += operation.weight_bytes();
-                    batch.push(operation);
-                }
-            }
-            let full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
-            next = if full { None } else { inbox.try_recv().ok() };
+        let at_most = (!batch.is_empty()).then_some(RETRY_UNWRITTEN);
+        if at_most.is_none() && inbox.is_empty() {
+            // About to be idle: files of delivered mail are not kept until the next message comes.
+            self.sync_and_delete();
         }
-        Some((batch, None))
+        match inbox.next(at_most, self.commit_time) {
+            Next::Batch(more) => batch.extend(more),
+            Next::Nothing => {}
+            Next::Close => {
+                self.unwritten = batch;
+                return None;
+            }
+        }
+        Some(batch)
     }
 
     /// Commits a batch and answers everybody in it.
@@ -280,6 +256,7 @@ impl Writer {
         batch: &mut [Box<dyn Operation>],
     ) -> Result<Vec<Result<(), QueueError>>, QueueError> {
         let full = batch.iter().any(|operation| operation.durable());
+        let began = Instant::now();
         self.set_synchronous(full)?;
         let before = self.totals.clone();
         let effects = Effects::default();
@@ -296,6 +273,9 @@ impl Writer {
         match outcome {
             Ok(results) => {
                 let (totals, effects) = (tx.totals, tx.effects);
+                if full {
+                    self.commit_time = (self.commit_time * 3 + began.elapsed()) / 4;
+                }
                 self.committed(totals, effects, full, batch.len());
                 Ok(results)
             }

@@ -11,7 +11,7 @@ use async_io::Timer;
 use futures_lite::future::{or, poll_once};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use futures_rustls::TlsAcceptor;
-use mta_queue::Queue;
+use mta_queue::{Presence, Queue};
 use mta_smtp::address::{ForwardPath, ReversePath};
 use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
@@ -62,6 +62,8 @@ pub(super) struct Driver {
     reverse_path: Option<ReversePath>,
     /// Boxed: only while a message comes is there anything to keep.
     receiving: Option<Box<Receiving>>,
+    /// Tells the queue when a message may be near.
+    presence: Presence,
     /// When this is over.
     finished: bool,
 }
@@ -91,6 +93,7 @@ impl Driver {
             stream: Some(stream),
             session: Session::new(Instant::now(), Arc::clone(offer), tls),
             settings,
+            presence: queue.presence(),
             queue,
             source,
             stop,
@@ -150,6 +153,11 @@ impl Driver {
         let now = Instant::now();
         match event {
             Event::Read(Ok(octets)) if octets > 0 => {
+                if self.receiving.as_ref().is_some_and(|receiving| receiving.is_large()) {
+                    self.presence.rest();
+                } else {
+                    self.presence.heard();
+                }
                 let bytes = self.buffer.get(..octets).unwrap_or_default();
                 self.session.handle(now, Input::Bytes(bytes));
             }
@@ -325,7 +333,7 @@ impl Driver {
             return Verdict::Reply(Reply::with_status(451, (4, 3, 0), "no message"));
         };
         let line = self.message_line("accepted", &receiving).with("size", size_octets);
-        let received = receiving.commit(header).await;
+        let received = receiving.commit(header, &mut self.presence).await;
         self.reverse_path = None;
         let line = line.with_some("auth", received.auth.as_ref());
         match &received.result {

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
-use mta_queue::{ContentWriter, NewMessage, Origin, OriginKind, Queue, QueueError, QueueId};
+use mta_queue::{ContentWriter, NewMessage, Origin, OriginKind, Presence, Queue, QueueError, QueueId};
 use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::server::Session;
@@ -165,12 +165,21 @@ impl Receiving {
         self
     }
 
+    /// Whether its content is so large that nobody should wait for it.
+    pub(super) fn is_large(&self) -> bool {
+        self.body.as_ref().is_ok_and(|body| body.size_bytes() > IN_MEMORY_OCTETS)
+    }
+
     /// Lets the stages decide, hands the whole message to the queue and waits for its commit.
-    pub(super) async fn commit(mut self: Box<Self>, header: HeaderFacts) -> Received {
+    pub(super) async fn commit(
+        mut self: Box<Self>,
+        header: HeaderFacts,
+        presence: &mut Presence,
+    ) -> Received {
         let id = self.id();
         self.envelope.parameters.header = header;
         let mut auth = None;
-        let result = self.accept(&mut auth).await;
+        let result = self.accept(&mut auth, presence).await;
         let reply = match &result {
             Ok(()) => Reply::with_status(250, (2, 0, 0), format!("queued as {id}")),
             Err(failure) => failure.reply(),
@@ -178,10 +187,14 @@ impl Receiving {
         Received { result, auth, reply }
     }
 
-    async fn accept(self, auth: &mut Option<String>) -> Result<(), Failure> {
+    async fn accept(self, auth: &mut Option<String>, presence: &mut Presence) -> Result<(), Failure> {
         let Self { queue, envelope, arrival, header, digest, body } = self;
         let (body, mut header) = (body?, header.finish());
         let bodies = digest.map_or_else(BodyHashes::default, BodyDigest::finish);
+        if arrival.verifier.is_some() {
+            // Who asks the DNS is not waited for.
+            presence.rest();
+        }
         let processed = content::process(&mut header, &bodies, &envelope, &arrival).await;
         *auth = processed.auth;
         let hold = match processed.disposition {
@@ -199,11 +212,13 @@ impl Receiving {
         let (id, received_at) = (arrival.id, arrival.received_at);
         let message = NewMessage { id, envelope, received_at, origin, content, hold };
         let (done, committed) = async_channel::bounded(1);
-        queue.accept(message, move |result| {
+        queue.accept_from(presence, message, move |result| {
             // The session may be gone; the message is the queue's all the same.
             let _ = done.try_send(result);
         });
-        Ok(committed.recv().await.unwrap_or(Err(QueueError::Closed))?)
+        let result = committed.recv().await.unwrap_or(Err(QueueError::Closed));
+        presence.heard();
+        Ok(result?)
     }
 }
 
