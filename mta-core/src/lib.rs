@@ -23,6 +23,9 @@
 //! `content` look at the message and change its header section (the trace line is one of them), and says `250` only after
 //! the queue's commit was synced.
 //!
+//! Programs on this machine hand in mail by [`mod@sendmail`]: over a socket whose peer the kernel names, or through a
+//! directory while nobody answers there. Both end in a session like any other.
+//!
 //! Out: [`outbound::scheduler`] claims the due recipients of a destination, as many at once as its hosts are found to
 //! take and as [`outbound::breaker`] allows while the fault may be ours; [`routing`] says where they go. Mail for our own
 //! domains goes to [`delivery`]. Everything else goes to [`mod@outbound::attempt`]: `mta_dane::discovery` asks

@@ -9,8 +9,8 @@ use mta_core::sendmail::options::{Flush, Mode, Options};
 use mta_core::sendmail::run::{self, Sent, Site};
 use mta_core::sendmail::{Refusal, exit};
 
-use super::{DEFAULT_CONFIG, Ended, explain, load, queue};
-use crate::args::{Explain, Invocation, QueueList};
+use super::{DEFAULT_CONFIG, Ended, alias, explain, load, queue};
+use crate::args::{AliasCheck, Explain, Invocation, QueueList};
 use crate::client::{Client, Problem};
 use crate::exit::Exit;
 
@@ -39,9 +39,9 @@ fn list(config: Option<&Path>) -> Ended {
     queue::list(&mut Client::connect(&config, false)?, &request, &QueueList::default())
 }
 
-/// `newaliases`, `sendmail -bi`: nothing has to be built.
-fn aliases(_config: Option<&Path>) -> Ended {
-    Ok(Exit::DONE)
+/// `newaliases`, `sendmail -bi`: the files are checked and read again; nothing has to be built.
+fn aliases(config: Option<&Path>) -> Ended {
+    alias::check(config, &AliasCheck { file: None, json: false })
 }
 
 fn sendmail(config: Option<&Path>, arguments: &[String]) -> Ended {
