@@ -83,6 +83,7 @@ fn show(file: Option<&Path>, verb: &AliasShow) -> Ended {
     })?;
     let (kind, places, text) = match recipient {
         Recipient::Maildir(path) => ("mailbox", vec![path.display().to_string()], "a mailbox".to_owned()),
+        Recipient::Lmtp(server) => ("mailbox", vec![server.to_string()], "a mailbox".to_owned()),
         Recipient::System(user) => ("user", vec![user], "a user of this system".to_owned()),
         Recipient::Alias(places) => ("alias", places, "an alias".to_owned()),
         Recipient::Relayed => ("relayed", Vec::new(), "relayed to another host".to_owned()),

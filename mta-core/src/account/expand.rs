@@ -14,6 +14,7 @@ use super::directory::Snapshot;
 use super::lookup::{Aliased, Found, key};
 use super::system::{Passwd, SystemUser, Users};
 use super::{Accounts, Recipient};
+use crate::config::LmtpAddress;
 
 /// A place where mail goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,6 +23,13 @@ pub enum Target {
     Maildir {
         /// Where it lies.
         path: PathBuf,
+        /// Whose it is.
+        address: Mailbox,
+    },
+    /// A mailbox behind an LMTP server.
+    Lmtp {
+        /// Where the server listens.
+        server: LmtpAddress,
         /// Whose it is.
         address: Mailbox,
     },
@@ -66,6 +74,7 @@ impl Target {
     pub fn key(&self) -> String {
         match self {
             Self::Maildir { path, .. } => format!("maildir:{}", path.display()),
+            Self::Lmtp { server, address } => format!("{server}:{address}"),
             Self::System { user, forward: true, .. } => format!("user:{}", user.name),
             Self::System { user, forward: false, .. } => format!("mailbox:{}", user.name),
             Self::File { path, .. } => format!("file:{}", path.display()),
@@ -155,6 +164,7 @@ impl Accounts {
         let snapshot = self.directory.snapshot();
         match self.find(mailbox, None, &snapshot, users) {
             Found::Here(Target::Maildir { path, .. }) => Recipient::Maildir(path),
+            Found::Here(Target::Lmtp { server, .. }) => Recipient::Lmtp(server),
             Found::Here(Target::System { user, .. }) => Recipient::System(user.name),
             Found::Here(other) => Recipient::Alias(vec![other.key()]),
             Found::Relayed => Recipient::Relayed,

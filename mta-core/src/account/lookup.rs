@@ -133,7 +133,10 @@ impl Look<'_> {
             DomainKind::Local => self.user(name),
             _ => self.known.mailboxes.contains(name).then(|| {
                 let address = self.address(name);
-                Found::Here(Target::Maildir { path: self.known.maildir(self.domain, name), address })
+                Found::Here(match &self.known.lmtp {
+                    Some(server) => Target::Lmtp { server: server.clone(), address },
+                    None => Target::Maildir { path: self.known.maildir(self.domain, name), address },
+                })
             }),
         }
     }

@@ -20,6 +20,7 @@ use mta_smtp::address::{Domain, Host, Mailbox};
 pub use self::directory::Directory;
 pub use self::expand::{Expansion, Target};
 use self::system::Passwd;
+use crate::config::LmtpAddress;
 
 /// The mailbox that every domain has, whether listed or not (RFC 5321 4.5.1).
 const POSTMASTER: &str = "postmaster";
@@ -29,6 +30,8 @@ const POSTMASTER: &str = "postmaster";
 pub enum Recipient {
     /// A mailbox of ours: its Maildir.
     Maildir(PathBuf),
+    /// A mailbox of ours behind an LMTP server.
+    Lmtp(LmtpAddress),
     /// The mailbox of a user of the system.
     System(String),
     /// Whom this alias stands for, in words.
@@ -46,7 +49,7 @@ pub enum Recipient {
 impl Recipient {
     /// Whether mail for it is taken from anybody.
     pub fn is_taken(&self) -> bool {
-        matches!(self, Self::Maildir(_) | Self::System(_) | Self::Alias(_) | Self::Relayed)
+        matches!(self, Self::Maildir(_) | Self::Lmtp(_) | Self::System(_) | Self::Alias(_) | Self::Relayed)
     }
 }
 
@@ -81,6 +84,8 @@ pub struct LocalDomain {
     pub mailboxes: HashSet<String>,
     /// Where a mailbox lies; `{domain}` and `{mailbox}` stand for its parts.
     pub maildir: String,
+    /// Who takes the mail of its mailboxes in place of Maildirs.
+    pub lmtp: Option<LmtpAddress>,
 }
 
 /// What holds for all domains.

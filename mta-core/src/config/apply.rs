@@ -118,7 +118,10 @@ impl Config {
                     account::DomainKind::Relay(account::RelayRecipients::Any)
                 }
             };
-            Some((Domain::parse(name).ok()?, LocalDomain { kind, mailboxes, maildir }))
+            Some((
+                Domain::parse(name).ok()?,
+                LocalDomain { kind, mailboxes, maildir, lmtp: domain.deliver.clone() },
+            ))
         });
         let mut domains: HashMap<_, _> = domains.collect();
         if self.local.enable {

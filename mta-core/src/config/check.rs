@@ -123,6 +123,11 @@ impl Checks<'_> {
             if let Err((found, expected)) = maildir_template(&domain.maildir) {
                 self.note(&format!("domain.{}.maildir", quoted_part(name)), found, expected);
             }
+            if domain.kind != DomainKind::Virtual && domain.deliver.is_some() {
+                let key = format!("domain.{}.deliver", quoted_part(name));
+                let found = format!("set for a domain of kind \"{}\"", domain.kind.as_str());
+                self.note(&key, found, "expected kind = \"virtual\"");
+            }
             if domain.kind != DomainKind::Relay && domain.next_hop.is_some() {
                 let key = format!("domain.{}.next_hop", quoted_part(name));
                 self.note(&key, "set for a domain that is delivered here", "expected kind = \"relay\" too");

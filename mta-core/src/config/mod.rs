@@ -28,8 +28,8 @@ pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
 pub use self::sendmail::Sendmail;
 pub use self::types::AuthAction;
 pub use self::types::{
-    DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LogLevel,
-    LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LmtpAddress,
+    LogLevel, LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
 };
 
 /// The whole configuration of one server.
@@ -159,6 +159,8 @@ pub struct Tls {
 pub struct OwnDomain {
     /// Where its recipients come from.
     pub kind: DomainKind,
+    /// The LMTP server that its mail is handed to in place of Maildirs.
+    pub deliver: Option<LmtpAddress>,
     /// Of a relayed domain: which recipients are taken.
     pub recipients: RelayRecipients,
     /// Of a relayed domain: the host that its mail is handed to; unset means its MX hosts.

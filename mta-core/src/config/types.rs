@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use std::path::PathBuf;
 
 /// A domain or host name: lower case, no trailing dot, letters, digits and hyphens (A-labels for an IDN).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +49,48 @@ impl DnsServer {
     pub fn parse(text: &str) -> Option<Self> {
         let with_default = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53));
         text.parse().ok().or_else(with_default).map(Self)
+    }
+}
+
+/// Where an LMTP server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LmtpAddress {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A host and port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl LmtpAddress {
+    /// `lmtp:unix:/path` or `lmtp:host:port`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("lmtp:").ok_or("it begins with lmtp:")?;
+        if let Some(path) = rest.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() {
+                Ok(Self::Unix(path))
+            } else {
+                Err("the socket's path is absolute".to_owned())
+            };
+        }
+        let hop = HostPort::parse(rest)?;
+        let port = hop.port.ok_or("a host needs a port: lmtp:127.0.0.1:24")?;
+        Ok(Self::Tcp { host: hop.host.to_string(), port })
+    }
+}
+
+impl fmt::Display for LmtpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "lmtp:unix:{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "lmtp:[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "lmtp:{host}:{port}"),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use toml::de::DeValue;
 
 use super::types::AuthAction;
 use super::types::{
-    DaneMode, DnsMode, DnsServer, DomainKind, DomainName, HostName, HostPort, LogLevel, LogTarget,
-    MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
+    DaneMode, DnsMode, DnsServer, DomainKind, DomainName, HostName, HostPort, LmtpAddress, LogLevel,
+    LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
 };
 
 /// A value that does not fit: what was found, and where in the file's text.
@@ -158,6 +158,7 @@ string_type! {
     MailAddress: "mail address", "an address such as \"admin@example.org\"", |t| MailAddress::parse(t).map_err(Some), |m| m.to_string();
     Network: "network", "a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"", |t| Network::parse(t).map_err(Some), |n| n.to_string();
     HostPort: "host and port", "a host such as \"mx.example.org\" or \"mx.example.org:2525\"", |t| HostPort::parse(t).map_err(Some), |h| h.to_string();
+    LmtpAddress: "LMTP server", "a server such as \"lmtp:unix:/run/dovecot/lmtp\" or \"lmtp:127.0.0.1:24\"", |t| LmtpAddress::parse(t).map_err(Some), |a| a.to_string();
     SocketAddr: "address and port", "an address and port such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"", |t| t.parse().map_err(|_| None), |a| a.to_string();
     DnsServer: "address", "an address such as \"192.0.2.1\" or \"[2001:db8::1]:5353\"", |t| DnsServer::parse(t).ok_or(None), |a| a.0.to_string();
     Ipv4Addr: "IPv4 address", "an address such as \"192.0.2.1\"", |t| t.parse().map_err(|_| None), |a| a.to_string();

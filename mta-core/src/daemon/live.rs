@@ -238,6 +238,7 @@ impl Live {
             accounts: Arc::clone(&applied.accounts),
             hostname: hostname.clone(),
             process: config.delivery_process(),
+            lmtp_limits: applied.outbound.smtp,
         };
         Arc::new(Self { applied, hands, hostname, tlsa: tls.tlsa.clone() })
     }

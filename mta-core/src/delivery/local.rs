@@ -3,17 +3,21 @@
 //! What it does: asks [`Accounts`] for the places that a recipient's mail goes to, and delivers there.
 //! What it does not: it does not decide when to try again, and it never runs on the executor (all of it blocks).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mta_smtp::address::{Domain, ReversePath};
-use mta_smtp::envelope::Recipient;
+use mta_smtp::client::Limits;
+use mta_smtp::envelope::{MailParameters, Recipient};
 
+use super::lmtp;
 use super::place::{self, Letter, outcome};
 use super::process::Process;
 use super::spread::{Placed, Spread};
 use crate::account::{Accounts, Target};
 use crate::clock::{Clock, SystemClock};
+use crate::config::LmtpAddress;
 use crate::log::Line;
 use crate::outbound::attempt::LocalResult;
 use crate::outbound::{AttemptReport, ContentSource, Decision, Job, Outcome, RecipientOutcome, Verdict};
@@ -27,6 +31,8 @@ pub struct Hands {
     pub hostname: String,
     /// The way to users of the system.
     pub process: Process,
+    /// How long LMTP servers may take.
+    pub lmtp_limits: Limits,
 }
 
 /// One message to deliver here.
@@ -35,6 +41,10 @@ pub struct LocalJob<'a> {
     pub queue_id: &'a str,
     /// The reverse-path, for `Return-Path`.
     pub reverse_path: &'a ReversePath,
+    /// The parameters of MAIL as they came in.
+    pub parameters: &'a MailParameters,
+    /// The size of the content in octets.
+    pub size_bytes: u64,
     /// When it was accepted, seconds since 1970.
     pub accepted_at_unix: u64,
     /// Who receives.
@@ -50,6 +60,8 @@ pub async fn attempt(hands: Hands, job: Job) -> AttemptReport {
         let local = LocalJob {
             queue_id: &job.queue_id,
             reverse_path: &job.reverse_path,
+            parameters: &job.parameters,
+            size_bytes: job.size_bytes,
             accepted_at_unix: job.accepted_at_unix,
             recipients: &job.recipients,
             content: &*job.content,
@@ -106,6 +118,7 @@ pub fn deliver(hands: &Hands, job: &LocalJob<'_>) -> (Vec<RecipientOutcome>, Loc
             return (job.recipients.iter().map(waits).collect(), LocalResult::default());
         }
     };
+    let mut by_lmtp = by_lmtp(hands, job, &handed);
     let mut spread = Spread::new(accounts, job.content, handed);
     let outcomes = job.recipients.iter().enumerate().map(|(index, recipient)| {
         let address = recipient.mailbox.to_string();
@@ -119,7 +132,9 @@ pub fn deliver(hands: &Hands, job: &LocalJob<'_>) -> (Vec<RecipientOutcome>, Loc
         };
         let outcome = match still_ours(accounts, recipient) {
             Some(refused) => refused,
-            None => spread.recipient(index, recipient, &mut |target| put(hands, &letter, target)),
+            None => {
+                spread.recipient(index, recipient, &mut |target| put(hands, &mut by_lmtp, &letter, target))
+            }
         };
         RecipientOutcome { recipient: recipient.clone(), outcome }
     });
@@ -136,10 +151,54 @@ fn still_ours(accounts: &Accounts, recipient: &Recipient) -> Option<Outcome> {
     })
 }
 
+/// Delivers to all mailboxes behind LMTP servers: one transaction for each server, so that it stores the content once. What
+/// came of each, by the name of the place.
+fn by_lmtp(hands: &Hands, job: &LocalJob<'_>, handed: &[String]) -> HashMap<String, Outcome> {
+    let mut servers: Vec<(LmtpAddress, Vec<(String, Recipient)>)> = Vec::new();
+    for recipient in
+        job.recipients.iter().filter(|recipient| still_ours(&hands.accounts, recipient).is_none())
+    {
+        for target in hands.accounts.expand(&recipient.mailbox).targets {
+            let key = target.key();
+            let Target::Lmtp { server, address } = target else { continue };
+            let known = servers.iter().flat_map(|(_, list)| list).any(|(known, _)| *known == key);
+            if known || handed.contains(&key) {
+                continue;
+            }
+            let of = (key, Recipient { mailbox: address, ..recipient.clone() });
+            match servers.iter_mut().find(|(known, _)| *known == server) {
+                Some((_, list)) => list.push(of),
+                None => servers.push((server, vec![of])),
+            }
+        }
+    }
+    let message = lmtp::Message {
+        reverse_path: job.reverse_path,
+        parameters: job.parameters,
+        size_bytes: job.size_bytes,
+        content: job.content,
+    };
+    let mut done = HashMap::new();
+    for (server, list) in servers {
+        let (keys, recipients): (Vec<String>, Vec<Recipient>) = list.into_iter().unzip();
+        let outcomes = lmtp::deliver(&server, &hands.hostname, hands.lmtp_limits, &message, &recipients);
+        done.extend(keys.into_iter().zip(outcomes));
+    }
+    done
+}
+
 /// Delivers to one place.
-fn put(hands: &Hands, letter: &Letter<'_>, target: &Target) -> Placed {
+fn put(
+    hands: &Hands,
+    by_lmtp: &mut HashMap<String, Outcome>,
+    letter: &Letter<'_>,
+    target: &Target,
+) -> Placed {
     match target {
         Target::Maildir { path, .. } => Placed::Outcome(place::maildir(letter, target, path)),
+        Target::Lmtp { .. } => Placed::Outcome(by_lmtp.remove(&target.key()).unwrap_or_else(|| {
+            outcome(Verdict::Deferred, (4, 3, 0), "the LMTP server was not asked".to_owned())
+        })),
         Target::System { .. } | Target::File { .. } | Target::Pipe { .. } | Target::Remote { .. } => {
             place::by_process(letter, target, &hands.process)
         }
@@ -179,6 +238,8 @@ mod tests {
         let job = LocalJob {
             queue_id: "abc",
             reverse_path: &ReversePath::Null,
+            parameters: &MailParameters::default(),
+            size_bytes: 10,
             accepted_at_unix: 1_700_000_000,
             recipients: &recipients,
             content: &Content(b"Subject: x\r\n\r\nhello\r\n"),
@@ -187,6 +248,7 @@ mod tests {
             accounts: Arc::new(accounts),
             hostname: "mx.example".into(),
             process: Process { socket: "/nowhere".into(), timeout: std::time::Duration::from_secs(1) },
+            lmtp_limits: Limits::default(),
         };
         let (outcomes, _) = deliver(&hands, &job);
         let verdicts: Vec<_> =

@@ -4,6 +4,7 @@
 //! about who receives (`routing`), and it knows nothing of the queue.
 
 pub mod copy;
+pub mod lmtp;
 pub mod local;
 pub mod maildir;
 mod place;

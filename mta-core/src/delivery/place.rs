@@ -86,7 +86,7 @@ pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process
         Target::Pipe { command, as_user, of_forward } => {
             (as_user, Place::Pipe { command: command.clone(), of_forward: *of_forward })
         }
-        Target::Maildir { .. } | Target::Remote { .. } => {
+        Target::Maildir { .. } | Target::Lmtp { .. } | Target::Remote { .. } => {
             let text = "not a place of the delivery process".to_owned();
             return Placed::Outcome(outcome(Verdict::Deferred, (4, 3, 5), text));
         }

@@ -276,19 +276,18 @@ impl LocalParts {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{HashMap, HashSet};
+    use std::collections::HashMap;
 
     use super::*;
-    use crate::account::{Accounts, DomainKind, LocalDomain};
+    use crate::account::{Accounts, LocalDomain};
     use crate::inbound::Options;
 
     #[test]
     fn who_may_send_as_whom() {
         let domain = |text: &str| Domain::parse(text).unwrap();
         let own = LocalDomain {
-            kind: DomainKind::default(),
-            mailboxes: HashSet::new(),
             maildir: "/nowhere/{mailbox}".to_owned(),
+            ..LocalDomain::default()
         };
         let accounts = Arc::new(Accounts::new(HashMap::from([(domain("own.example"), own)]), None));
         let mut options = Options::new(domain("mx.example"));

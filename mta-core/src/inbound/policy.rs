@@ -67,9 +67,11 @@ impl Settings {
 
     fn mailbox(&self, client: IpAddr, mailbox: &Mailbox) -> RcptDecision {
         match self.accounts.recipient(mailbox) {
-            Recipient::Maildir(_) | Recipient::System(_) | Recipient::Alias(_) | Recipient::Relayed => {
-                RcptDecision::Accept
-            }
+            Recipient::Maildir(_)
+            | Recipient::Lmtp(_)
+            | Recipient::System(_)
+            | Recipient::Alias(_)
+            | Recipient::Relayed => RcptDecision::Accept,
             Recipient::Unclear(reason) => {
                 ::log::warn!(
                     "{}",

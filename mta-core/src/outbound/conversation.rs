@@ -10,8 +10,8 @@ use mta_dane::failure::ResultType;
 use mta_dane::reference::{a_labels, text};
 use mta_smtp::address::{Domain, Host, Mailbox, ReversePath};
 use mta_smtp::client::{
-    Capabilities, Cause, Decided, Failure, Session, Settings, StartTlsResult, Step, TlsUse, Transaction,
-    TransactionReport,
+    Capabilities, Cause, Decided, Failure, Protocol, Session, Settings, StartTlsResult, Step, TlsUse,
+    Transaction, TransactionReport,
 };
 use mta_smtp::envelope::Recipient;
 use mta_smtp::reply::ReplyClass;
@@ -101,6 +101,7 @@ impl Run<'_> {
         };
         let options = &self.context.options;
         let settings = Settings {
+            protocol: Protocol::Smtp,
             host_name: options.host_name.clone(),
             tls,
             credentials: target.login.clone(),

@@ -102,7 +102,7 @@ impl Outcome {
     }
 
     /// By what a server said. The remote status counts where its class fits the verdict.
-    fn replied(verdict: Verdict, reach: Reach, to: &str, reply: &Reply) -> Self {
+    pub(crate) fn replied(verdict: Verdict, reach: Reach, to: &str, reply: &Reply) -> Self {
         let class = match verdict {
             Verdict::Delivered => 2,
             Verdict::Deferred => 4,
@@ -140,7 +140,7 @@ fn verdict_of(reply: &Reply) -> Verdict {
 
 /// What a failed session means. `trusted` says whether what the server said may be believed to be final: not where TLS is
 /// mandatory and was not there yet, since anybody on the path may have said it (RFC 7672 2.2).
-pub(super) fn of_failure(failure: &Failure, trusted: bool) -> Outcome {
+pub(crate) fn of_failure(failure: &Failure, trusted: bool) -> Outcome {
     let text = told(failure);
     let deferred = |reach, status| Outcome::deferred(reach, status, text.clone());
     match &failure.cause {
@@ -210,7 +210,7 @@ fn or_status(outcome: Outcome, status: (u16, u16)) -> Outcome {
 }
 
 /// What a transaction means for one recipient, given the reply to its RCPT.
-pub(super) fn of_transaction(decided: &Decided, rcpt: Option<&Reply>) -> Outcome {
+pub(crate) fn of_transaction(decided: &Decided, rcpt: Option<&Reply>) -> Outcome {
     // Where MAIL was refused, what the server says of a pipelined RCPT (503, say) is only an echo of that.
     if let Decided::Refused { step: step @ Step::Mail, reply } = decided {
         return Outcome::replied(verdict_of(reply), Reach::Message, &step.to_string(), reply);

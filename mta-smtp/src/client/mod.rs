@@ -1,4 +1,4 @@
-//! The client session: one connection to one SMTP server, without I/O (RFC 5321, 2920, 3207, 4954).
+//! The client session: one connection to one SMTP or LMTP server, without I/O (RFC 5321, 2920, 3207, 4954, 2033).
 //!
 //! The driver owns socket, TLS and clock. It feeds [`Input`]s to [`Session::handle`] and does what [`Session::poll`]
 //! says until that is [`Output::Wait`]. What the session does: greeting, EHLO, STARTTLS, AUTH, any number of
@@ -40,6 +40,16 @@ pub enum EightBit {
     Refuse,
 }
 
+/// Which of the two protocols is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// SMTP: one verdict on a message.
+    #[default]
+    Smtp,
+    /// LMTP (RFC 2033): LHLO, and a verdict for each recipient that was taken.
+    Lmtp,
+}
+
 /// How the session uses TLS. The session only keeps order; whether a certificate is good is the driver's to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsUse {
@@ -59,6 +69,8 @@ pub enum TlsUse {
 /// What a session is made with.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
     /// The name we give in EHLO.
     pub host_name: String,
     /// Use of TLS.

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::transaction::{Content, EndOfData, Envelope};
 use super::{
-    Capabilities, Cause, Decided, Failure, Input, Output, ReplyReader, Settings, StartTlsResult, Step,
-    TlsUse, TransactionReport,
+    Capabilities, Cause, Decided, Failure, Input, Output, Protocol, ReplyReader, Settings, StartTlsResult,
+    Step, TlsUse, TransactionReport,
 };
 use crate::reply::{Reply, ReplyClass};
 use crate::sasl;
@@ -289,7 +289,7 @@ impl Session {
         let next = match std::mem::replace(&mut self.state, State::Closed) {
             State::Envelope(envelope) => envelope.replied(shared, now, reply),
             State::Content(content) => content.replied(reply),
-            State::EndOfData(end) => end.replied(shared, reply),
+            State::EndOfData(end) => end.replied(shared, now, reply),
             State::Quit | State::Closed | State::Refused => Next::State(State::Closed),
             // Nothing was asked, so nothing can be answered; a server that goes away says so unasked.
             State::Ready | State::Handshake if reply.code != 421 => {
@@ -439,7 +439,11 @@ fn greeting(shared: &mut Shared, now: Instant, reply: Reply) -> Next {
 }
 
 fn send_ehlo(shared: &mut Shared, now: Instant) -> State {
-    let line = format!("EHLO {}\r\n", shared.settings.host_name);
+    let word = match shared.settings.protocol {
+        Protocol::Smtp => "EHLO",
+        Protocol::Lmtp => "LHLO",
+    };
+    let line = format!("{word} {}\r\n", shared.settings.host_name);
     let limit = shared.settings.limits.command;
     shared.send(now, line.into_bytes(), limit);
     shared.expect(now, limit);
@@ -469,6 +473,7 @@ fn may_helo(shared: &Shared) -> bool {
     matches!(shared.settings.tls, TlsUse::IfOffered | TlsUse::Never)
         && !shared.tls
         && shared.settings.credentials.is_none()
+        && shared.settings.protocol == Protocol::Smtp
 }
 
 fn helo(shared: &mut Shared, now: Instant, reply: Reply) -> Next {

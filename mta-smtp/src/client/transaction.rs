@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::session::{Next, Shared, State};
-use super::{Cause, Failure, NotSent, Step, command};
+use super::{Cause, Failure, NotSent, Protocol, Step, command};
 use crate::address::ReversePath;
 use crate::data::Encoder;
 use crate::envelope::{MailParameters, Recipient};
@@ -50,8 +50,18 @@ impl Transaction {
 pub struct TransactionReport {
     /// The reply to each RCPT, in the order of the recipients; `None` where none came, or MAIL had been refused before.
     pub recipients: Vec<Option<Reply>>,
-    /// What decided.
+    /// What decided. With LMTP, `Accepted` means that every verdict came, whatever it was.
     pub decided: Decided,
+    /// LMTP: the reply to the end of data for each recipient, in their order; `None` where none came, which is the case
+    /// for all with SMTP. What was answered with 2yz here is the server's, even if the session broke afterwards.
+    pub verdicts: Vec<Option<Reply>>,
+}
+
+impl TransactionReport {
+    /// A report without verdicts for single recipients.
+    pub fn new(recipients: Vec<Option<Reply>>, decided: Decided) -> Self {
+        Self { recipients, decided, verdicts: Vec::new() }
+    }
 }
 
 /// What decided a transaction.
@@ -106,6 +116,10 @@ pub(super) struct EndOfData {
     replies: Vec<Option<Reply>>,
     /// What to report when the dot only served to get out of DATA.
     lone_dot: Option<Decided>,
+    /// LMTP: the recipients whose verdicts are still to come, in order.
+    awaited: VecDeque<usize>,
+    /// LMTP: the verdicts so far.
+    verdicts: Vec<Option<Reply>>,
 }
 
 impl Envelope {
@@ -127,7 +141,7 @@ impl Envelope {
             Ok(()) => State::Envelope(envelope),
             Err(reason) => {
                 let decided = Decided::NotSent(reason);
-                shared.done(TransactionReport { recipients: envelope.replies, decided });
+                shared.done(TransactionReport::new(envelope.replies, decided));
                 State::Ready
             }
         }
@@ -239,15 +253,14 @@ impl Envelope {
             // MAIL stands open only where DATA was not refused; RSET does no harm in the other cases.
             shared.needs_rset = self.mail_accepted;
             let decided = self.without_content();
-            shared.done(TransactionReport { recipients: self.replies, decided });
+            shared.done(TransactionReport::new(self.replies, decided));
             return Next::State(State::Ready);
         }
         match self.send_group(shared, now) {
             Ok(()) => Next::State(State::Envelope(self)),
             Err(reason) => {
                 shared.needs_rset = true;
-                shared
-                    .done(TransactionReport { recipients: self.replies, decided: Decided::NotSent(reason) });
+                shared.done(TransactionReport::new(self.replies, Decided::NotSent(reason)));
                 Next::State(State::Ready)
             }
         }
@@ -272,11 +285,17 @@ impl Envelope {
                 sent_bytes: 0,
             });
         }
-        // RFC 2920 3.1: end the content at once; whatever the server says to that, nobody receives anything.
+        // RFC 2920 3.1: end the content at once; whatever the server says to that, nobody receives anything. An LMTP
+        // server says nothing at all then (RFC 2033 4.2), so its session ends with this.
         let decided = self.without_content();
         shared.send(now, b".\r\n".to_vec(), shared.settings.limits.data_block);
         shared.expect(now, shared.settings.limits.data_end);
-        State::EndOfData(EndOfData { replies: self.replies, lone_dot: Some(decided) })
+        State::EndOfData(EndOfData {
+            replies: self.replies,
+            lone_dot: Some(decided),
+            awaited: VecDeque::new(),
+            verdicts: Vec::new(),
+        })
     }
 
     pub(super) fn broken(self, step: Step, cause: Cause) -> Next {
@@ -303,7 +322,15 @@ impl Content {
         shared.send_until(wire, until);
         shared.needs_rset = false;
         shared.expect_verdict(now);
-        State::EndOfData(EndOfData { replies: self.replies, lone_dot: None })
+        let (mut awaited, mut verdicts) = (VecDeque::new(), Vec::new());
+        if shared.settings.protocol == Protocol::Lmtp {
+            let taken = |reply: &Option<Reply>| {
+                reply.as_ref().is_some_and(|reply| reply.class() == ReplyClass::PositiveCompletion)
+            };
+            awaited.extend(self.replies.iter().enumerate().filter(|(_, r)| taken(r)).map(|(index, _)| index));
+            verdicts = vec![None; self.replies.len()];
+        }
+        State::EndOfData(EndOfData { replies: self.replies, lone_dot: None, awaited, verdicts })
     }
 
     /// A reply before the end of data. A refusal is to be believed, anything else means that we are out of step.
@@ -323,31 +350,58 @@ impl Content {
 }
 
 impl EndOfData {
-    pub(super) fn replied(self, shared: &mut Shared, reply: Reply) -> Next {
+    pub(super) fn replied(mut self, shared: &mut Shared, now: Instant, reply: Reply) -> Next {
         if reply.code == 421 {
             return self.broken(Cause::ServiceClosing(reply));
         }
-        let decided = match (self.lone_dot, reply.class()) {
+        if let Some(index) = self.awaited.pop_front() {
+            return self.verdict(shared, now, index, reply);
+        }
+        let decided = match (self.lone_dot.take(), reply.class()) {
             (Some(decided), _) => decided,
             (None, ReplyClass::PositiveCompletion) => Decided::Accepted(reply),
             (None, ReplyClass::PositiveIntermediate) => {
-                return broken(self.replies, Step::EndOfData, Cause::Unexpected(reply));
+                return self.broken_with(None, Cause::Unexpected(reply));
             }
             (None, _) => Decided::Refused { step: Step::EndOfData, reply },
         };
-        shared.done(TransactionReport { recipients: self.replies, decided });
+        shared.done(TransactionReport::new(self.replies, decided));
         Next::State(State::Ready)
     }
 
-    pub(super) fn broken(self, cause: Cause) -> Next {
-        match self.lone_dot {
-            // Nothing was at stake any more; what decided stands, and the session is over all the same.
-            Some(decided) => Next::Over(TransactionReport { recipients: self.replies, decided }),
-            None => broken(self.replies, Step::EndOfData, cause),
+    /// RFC 2033 4.2: one reply for each recipient that was taken, in their order.
+    fn verdict(mut self, shared: &mut Shared, now: Instant, index: usize, reply: Reply) -> Next {
+        if reply.class() == ReplyClass::PositiveIntermediate {
+            return self.broken(Cause::Unexpected(reply));
         }
+        if let Some(slot) = self.verdicts.get_mut(index) {
+            *slot = Some(reply.clone());
+        }
+        if !self.awaited.is_empty() {
+            shared.expect_verdict(now);
+            return Next::State(State::EndOfData(self));
+        }
+        let report = TransactionReport {
+            verdicts: self.verdicts,
+            ..TransactionReport::new(self.replies, Decided::Accepted(reply))
+        };
+        shared.done(report);
+        Next::State(State::Ready)
+    }
+
+    pub(super) fn broken(mut self, cause: Cause) -> Next {
+        let lone_dot = self.lone_dot.take();
+        self.broken_with(lone_dot, cause)
+    }
+
+    fn broken_with(self, lone_dot: Option<Decided>, cause: Cause) -> Next {
+        // After a lone dot nothing was at stake any more: what decided stands, and the session is over all the same.
+        let broken = || Decided::Broken(Failure { step: Step::EndOfData, cause });
+        let decided = lone_dot.unwrap_or_else(broken);
+        Next::Over(TransactionReport { recipients: self.replies, decided, verdicts: self.verdicts })
     }
 }
 
 fn broken(replies: Vec<Option<Reply>>, step: Step, cause: Cause) -> Next {
-    Next::Over(TransactionReport { recipients: replies, decided: Decided::Broken(Failure { step, cause }) })
+    Next::Over(TransactionReport::new(replies, Decided::Broken(Failure { step, cause })))
 }

@@ -98,6 +98,15 @@ fn domains() -> Vec<OptionSpec> {
              further inside.",
         ),
         option(
+            "domain.*.deliver",
+            "\"\"",
+            "\"lmtp:unix:/run/dovecot/lmtp\"",
+            |c, n| &mut own_domain(c, n).deliver,
+            "An LMTP server (RFC 2033) that the mail of this domain's mailboxes is handed to, in place of Maildirs: a mail \
+             store such as Dovecot, by its Unix socket or by host and port. Its verdict on each recipient counts. Nothing is \
+             encrypted on the way, so it must be this host or a network of your own.",
+        ),
+        option(
             "domain.*.recipients",
             "\"listed\"",
             "\"any\"",

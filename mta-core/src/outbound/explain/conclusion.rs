@@ -44,6 +44,10 @@ pub(super) fn local(subject: &str, domain: &str, recipient: Option<Recipient>) -
             rules.push(rule("mailbox", "", Mark::Ok, format!("the mailbox lies in {}", path.display())));
             (Fate::Deliver, format!("A message would be delivered to {}.", path.display()))
         }
+        Some(Recipient::Lmtp(server)) => {
+            rules.push(rule("mailbox", "RFC 2033", Mark::Ok, format!("the mailbox lies behind {server}")));
+            (Fate::Deliver, format!("A message would be handed to {server}."))
+        }
         Some(Recipient::Alias(places)) => {
             let text = format!("it is an alias; its mail goes to {}", places.join(", "));
             rules.push(rule("alias", "", Mark::Ok, text));

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use hickory_proto::rr::Name;
 use mta_dane::policy::Authenticate;
 use mta_dane::tlsa::TlsaRecord;
-use mta_smtp::client::{EightBit, Limits, Settings, TlsUse};
+use mta_smtp::client::{EightBit, Limits, Protocol, Settings, TlsUse};
 
 use super::*;
 use crate::outbound::ContentSource;
@@ -166,6 +166,7 @@ fn session(host: &str) -> (Parked, TcpStream) {
     let (mut server, _) = listener.accept().unwrap();
     server.write_all(b"220 mx.example\r\n250 mx.example\r\n").unwrap();
     let settings = Settings {
+        protocol: Protocol::Smtp,
         host_name: "client.example".into(),
         tls: TlsUse::Never,
         credentials: None,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use futures_lite::AsyncWriteExt;
 use futures_rustls::TlsConnector;
 use mta_dane::verifier::{UnauthenticatedVerifier, client_config};
-use mta_smtp::client::{Settings, TlsUse};
+use mta_smtp::client::{Protocol, Settings, TlsUse};
 use rustls::SignatureScheme;
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -130,6 +130,7 @@ async fn look(
 /// Greeting, EHLO, STARTTLS, as a delivery does them.
 async fn starttls(tcp: TcpStream, options: &Options) -> Result<TcpStream, String> {
     let settings = Settings {
+        protocol: Protocol::Smtp,
         host_name: options.host_name.clone(),
         tls: TlsUse::Required,
         credentials: None,
