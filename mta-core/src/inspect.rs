@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 
+use crate::auth::dkim::{Published, Stored, published};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::rfc3339_of;
@@ -229,6 +230,23 @@ pub fn dns_lookup(config: &Config, name: &str, rtype: &str) -> Result<LookupRepo
         }
         Ok(report)
     })
+}
+
+/// What DNS has of each key, through the configured resolver.
+///
+/// # Errors
+/// Options of DNS that cannot work, in words.
+pub fn dkim_published(config: &Config, keys: &[Stored]) -> Result<Vec<Published>, String> {
+    let service =
+        Service::new(config.dns_options(), SystemClock::shared()).map_err(|error| error.to_string())?;
+    Ok(smol::block_on(async {
+        service.self_test().await;
+        let mut found = Vec::new();
+        for key in keys {
+            found.push(published(&service, key).await);
+        }
+        found
+    }))
 }
 
 /// Where a domain wants its TLS reports (RFC 8460 3), or why it gets none.

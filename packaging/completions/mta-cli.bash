@@ -10,7 +10,7 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve deliver status queue dest pause resume trace top log alias backup restore verify config explain probe tlsa dns report --config --version --help"
+    ["mta-cli"]="serve deliver status queue dest pause resume trace top log alias backup restore verify config explain probe tlsa dns dkim report --config --version --help"
     ["mta-cli serve"]="--config --help"
     ["mta-cli deliver"]="--child --config --help"
     ["mta-cli status"]="--json --config --help"
@@ -59,6 +59,14 @@ declare -gA _mta_cli_words=(
     ["mta-cli tlsa check"]="--timeout --json --config --help"
     ["mta-cli dns"]="lookup --config --help"
     ["mta-cli dns lookup"]="--json --config --help"
+    ["mta-cli dkim"]="make import list record rotate retire check --config --help"
+    ["mta-cli dkim make"]="--algorithm --selector --json --config --help"
+    ["mta-cli dkim import"]="--json --config --help"
+    ["mta-cli dkim list"]="--json --config --help"
+    ["mta-cli dkim record"]="--json --config --help"
+    ["mta-cli dkim rotate"]="--json --config --help"
+    ["mta-cli dkim retire"]="--yes --json --config --help"
+    ["mta-cli dkim check"]="--json --config --help"
     ["mta-cli report"]="tls --config --help"
     ["mta-cli report tls"]="--day --domain --no-dns --json --config --help"
 )

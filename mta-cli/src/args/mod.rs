@@ -7,6 +7,7 @@ mod backup;
 mod config;
 mod deliver;
 mod dest;
+mod dkim;
 mod dns;
 mod doc;
 mod explain;
@@ -26,6 +27,9 @@ pub use self::backup::{Backup, Restore, Verify};
 pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
 pub use self::deliver::Deliver;
 pub use self::dest::{Dest, DestPause, DestReset, DestResume, DestShow, DestVerb, Pause, Resume};
+pub use self::dkim::{
+    Dkim, DkimCheck, DkimImport, DkimList, DkimMake, DkimRecord, DkimRetire, DkimRotate, DkimVerb,
+};
 pub use self::dns::{Dns, DnsLookup, DnsVerb};
 pub use self::doc::{Doc, DocCompletions, DocExample, DocMan, DocVerb};
 pub use self::explain::{Explain, Probe};
@@ -104,6 +108,8 @@ pub enum Verb {
     Tlsa(Tlsa),
     /// DNS as the daemon sees it.
     Dns(Dns),
+    /// Keys of DKIM.
+    Dkim(Dkim),
     /// What is counted for others.
     Report(Report),
     /// Generated documentation.

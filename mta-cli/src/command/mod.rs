@@ -5,6 +5,7 @@ mod backup;
 mod config;
 mod deliver;
 mod dest;
+mod dkim;
 mod dns;
 pub mod doc;
 mod explain;
@@ -55,6 +56,7 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Probe(verb)) => explain::probe(file, &verb),
         Some(Verb::Tlsa(verb)) => tlsa::run(file, &verb.verb),
         Some(Verb::Dns(verb)) => dns::run(file, &verb.verb),
+        Some(Verb::Dkim(verb)) => dkim::run(file, &verb.verb),
         Some(Verb::Report(verb)) => report::run(file, &verb.verb),
         Some(Verb::Doc(verb)) => doc::run(&verb.verb),
         None => Ok(Exit::USAGE),

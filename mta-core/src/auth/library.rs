@@ -53,6 +53,20 @@ pub(super) fn canonicalizations(header: &[u8]) -> (bool, bool) {
     (wants(Canonicalization::Relaxed), wants(Canonicalization::Simple))
 }
 
+/// The domains of the From field, each once.
+pub(super) fn authors(header: &[u8]) -> Vec<String> {
+    let message = guarded(|| AuthenticatedMessage::parse(header)).flatten();
+    message.map(|message| authors_of(&message)).unwrap_or_default()
+}
+
+fn authors_of(message: &AuthenticatedMessage<'_>) -> Vec<String> {
+    let domains = message.from.iter().filter_map(|from| from.rsplit_once('@'));
+    let mut authors: Vec<String> = domains.map(|(_, domain)| domain.to_owned()).collect();
+    authors.sort();
+    authors.dedup();
+    authors
+}
+
 /// The signatures of a message.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Signatures {
@@ -81,10 +95,7 @@ pub(super) fn signatures(
         let outputs = ready(authenticator().map(|it| it.verify_dkim(known.parameters(&message))));
         dkim.extend(outputs.unwrap_or_default().iter().map(dkim_verdict));
         let arc = arc_verdict(&message, &known);
-        let domains = message.from.iter().filter_map(|from| from.rsplit_once('@'));
-        let mut authors: Vec<String> = domains.map(|(_, domain)| domain.to_owned()).collect();
-        authors.sort();
-        authors.dedup();
+        let authors = authors_of(&message);
         let is_from = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"from");
         let from_fields = message.headers.iter().filter(|(name, _)| is_from(name)).count();
         Signatures { dkim, arc, authors, from_fields }

@@ -3,9 +3,11 @@
 //! What it does: `verify` drives the evaluators over the daemon's own resolver, `policy` says what follows, `results` writes
 //! Authentication-Results (RFC 8601) and finds forged ones. The evaluators do no I/O: `spf` is ours, DKIM, ARC and DMARC
 //! are mail-auth's behind `library`, and all of them read [`facts`] and name what they miss, so that there is one view of
-//! DNS. Bodies are hashed while they stream by (`body`). What it does not: it never looks at mail of our own networks.
+//! DNS. Bodies are hashed while they stream by (`body`). [`dkim`] signs what is ours. What it does not: it never verifies
+//! mail of our own networks.
 
 pub(crate) mod body;
+pub mod dkim;
 pub mod facts;
 mod library;
 pub(crate) mod policy;
@@ -77,4 +79,12 @@ impl Default for Options {
 pub(crate) fn digest_for(header: &[u8]) -> body::BodyDigest {
     let (relaxed, simple) = library::canonicalizations(header);
     body::BodyDigest::new(relaxed, simple)
+}
+
+/// The one domain of the authors of a message, lower case; `None` where there is none or more than one.
+pub(crate) fn author(header: &[u8]) -> Option<String> {
+    match library::authors(header).as_slice() {
+        [one] => Some(one.to_ascii_lowercase()),
+        _ => None,
+    }
 }

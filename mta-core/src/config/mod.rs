@@ -75,6 +75,8 @@ pub struct Config {
     pub sts: Sts,
     /// Verification of strangers' mail.
     pub auth: Auth,
+    /// Signing of our own.
+    pub dkim: Dkim,
     /// Reports to other domains.
     pub report: Report,
     /// How the administrator hears of alerts.
@@ -368,6 +370,13 @@ pub struct Auth {
     pub timeout: Duration,
 }
 
+/// Signing of our own mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dkim {
+    /// Whether it is signed where there is a key.
+    pub sign: bool,
+}
+
 /// Reports to other domains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
@@ -482,6 +491,7 @@ impl Config {
             outbound: Outbound::default(),
             sts: Sts::default(),
             auth: Auth::default(),
+            dkim: Dkim::default(),
             report: Report::default(),
             alerts: Alerts::default(),
             relay: Relay::default(),

@@ -115,7 +115,6 @@ impl Field<'_> {
 
 impl Header {
     /// The section of a whole message, and its body.
-    #[cfg(test)]
     pub(crate) fn split(message: &[u8]) -> (Self, &[u8]) {
         let Some(end) = end_of_section(message, 0) else {
             return (Self { octets: message.to_vec(), ended: false }, &[]);

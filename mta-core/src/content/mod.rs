@@ -13,6 +13,7 @@
 
 pub(crate) mod header;
 pub(crate) mod message_id;
+pub(crate) mod own;
 mod trace;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use mta_smtp::envelope::Envelope;
 use mta_smtp::reply::Reply;
 use mta_smtp::server::TlsInfo;
 
+use crate::auth::dkim::KeyRing;
 use crate::auth::policy::{Judgement, judge};
 use crate::auth::{BodyHashes, Subject, Verifier, results};
 use crate::content::header::Header;
@@ -51,6 +53,8 @@ pub(crate) struct Arrival {
     pub(crate) hostname: Domain,
     /// Who verifies it; nobody where it is from our own networks or users.
     pub(crate) verifier: Option<Arc<Verifier>>,
+    /// The keys to sign it with, where it is ours.
+    pub(crate) keys: Option<Arc<KeyRing>>,
 }
 
 /// What becomes of a message.
@@ -95,6 +99,10 @@ pub(crate) async fn process(
         }
     }
     header.prepend(&Trace::of(envelope, arrival).field());
+    if let (Some(keys), Some(hash)) = (&arrival.keys, &bodies.relaxed) {
+        let signatures = keys.sign(header, hash).await;
+        header.prepend(&signatures);
+    }
     Processed { disposition: Disposition::Accept, auth }
 }
 

@@ -14,6 +14,7 @@ use super::{CONFIGURATION, INTERNAL, StartError};
 use crate::account::Directory;
 use crate::alert::{self, Alerts};
 use crate::auth::Verifier;
+use crate::auth::dkim::KeyRing;
 use crate::clock::SystemClock;
 use crate::config::{Applied, Config};
 use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
@@ -57,7 +58,8 @@ pub(super) fn run(
     let Prepared { listeners, control, local, access, tls, queue, providers } = prepared;
     let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
     watch_space(&queue, &alerts);
-    let site = Site { alerts, providers: Arc::new(Providers::new(providers)) };
+    let keys = config.dkim.sign.then(|| KeyRing::new(&config.state_dir));
+    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
     let directory = Directory::default();
@@ -80,6 +82,8 @@ pub(super) fn run(
     let watching = shared.watch.clone().run(shared.pauses.clone());
     let parts = Parts { shared, scheduler, inbound };
 
+    let key_watch = parts.shared.site.keys.clone().map(|keys| keys.watch(Arc::new(dns.clone())));
+
     let (stopper, stopping) = stop();
     let tasks = (
         smol::spawn(async move { dns.run().await }),
@@ -91,6 +95,7 @@ pub(super) fn run(
         smol::spawn(Arc::clone(&parts.inbound).run(listeners, Some(local), stopping, GRACE)),
         smol::spawn(control::serve(control, access, Arc::new(operations))),
         smol::spawn(watching),
+        key_watch.map(smol::spawn),
     );
     smol::block_on(async {
         parts.ready();
@@ -99,11 +104,14 @@ pub(super) fn run(
         ::log::info!("{}", Line::new("stopping"));
         stopper.fire();
         parts.shared.pool.close();
-        let (dns, sts, scheduler, inbound, control, watching) = tasks;
+        let (dns, sts, scheduler, inbound, control, watching, key_watch) = tasks;
         inbound.await;
         scheduler.await;
         control.cancel().await;
         watching.cancel().await;
+        if let Some(task) = key_watch {
+            task.cancel().await;
+        }
         sts.cancel().await;
         dns.cancel().await;
         close(queue).await;
@@ -312,7 +320,12 @@ impl Shared {
             let receiver = config.host_domain().to_string();
             Arc::new(Verifier::new(Arc::new(self.dns.clone()), config.auth_options(), receiver))
         });
-        let options = inbound::Options { pauses: self.pauses.clone(), verifier, ..config.inbound_options() };
+        let options = inbound::Options {
+            pauses: self.pauses.clone(),
+            verifier,
+            keys: self.site.keys.clone(),
+            ..config.inbound_options()
+        };
         inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)))
     }
 

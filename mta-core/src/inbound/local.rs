@@ -285,10 +285,7 @@ mod tests {
     #[test]
     fn who_may_send_as_whom() {
         let domain = |text: &str| Domain::parse(text).unwrap();
-        let own = LocalDomain {
-            maildir: "/nowhere/{mailbox}".to_owned(),
-            ..LocalDomain::default()
-        };
+        let own = LocalDomain { maildir: "/nowhere/{mailbox}".to_owned(), ..LocalDomain::default() };
         let accounts = Arc::new(Accounts::new(HashMap::from([(domain("own.example"), own)]), None));
         let mut options = Options::new(domain("mx.example"));
         options.local = LocalOptions {

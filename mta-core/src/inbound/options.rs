@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 
 use crate::account::Accounts;
 use crate::auth::Verifier;
+use crate::auth::dkim::KeyRing;
 use crate::config::Network;
 use crate::inbound::{LocalOptions, SenderRewrite};
 use crate::pause::Pauses;
@@ -48,6 +49,8 @@ pub struct Options {
     pub pauses: Pauses,
     /// Who verifies strangers' mail. Nobody.
     pub verifier: Option<Arc<Verifier>>,
+    /// The keys that sign what our own networks and users send. None.
+    pub keys: Option<Arc<KeyRing>>,
 }
 
 impl Options {
@@ -71,6 +74,7 @@ impl Options {
             sender_rewrite: None,
             pauses: Pauses::default(),
             verifier: None,
+            keys: None,
         }
     }
 }

@@ -128,6 +128,7 @@ impl Receiving {
             tls: session.tls().cloned(),
             hostname: settings.options.hostname.clone(),
             verifier: settings.options.verifier.clone().filter(|_| !source.trusted),
+            keys: settings.options.keys.clone().filter(|_| source.trusted),
         };
         let header = Splitter::new(settings.options.limits.header_octets);
         Self { queue: queue.clone(), envelope, arrival, header, digest: None, body: Ok(queue.content()) }
@@ -149,8 +150,8 @@ impl Receiving {
             Ok(body) => {
                 let in_section = !self.header.is_over();
                 let of_body = self.header.take(&bytes).map(<[u8]>::len);
-                if in_section && self.header.is_over() && self.arrival.verifier.is_some() {
-                    self.digest = Some(auth::digest_for(self.header.octets()));
+                if in_section && self.header.is_over() {
+                    self.digest = digest(&self.arrival, self.header.octets());
                 }
                 match of_body {
                     Ok(octets) => write(body, self.digest.as_mut(), bytes, octets).await,
@@ -219,6 +220,15 @@ impl Receiving {
         let result = committed.recv().await.unwrap_or(Err(QueueError::Closed));
         presence.heard();
         Ok(result?)
+    }
+}
+
+/// What hashes the body, once the header section is whole: for the signatures in it, or for ours.
+fn digest(arrival: &Arrival, header: &[u8]) -> Option<BodyDigest> {
+    match (&arrival.verifier, &arrival.keys) {
+        (Some(_), _) => Some(auth::digest_for(header)),
+        (None, Some(keys)) if !keys.signing().is_empty() => Some(BodyDigest::new(true, false)),
+        _ => None,
     }
 }
 

@@ -8,6 +8,14 @@ use crate::config::table::{OptionSpec, bounded, option};
 pub(super) fn rows() -> Vec<OptionSpec> {
     let mut rows = actions();
     rows.extend(bounds());
+    rows.push(option(
+        "dkim.sign",
+        "true",
+        "false",
+        |c, _| &mut c.dkim.sign,
+        "Whether mail of smtp.relay_networks and of users, and what this server writes itself, is signed with the keys \
+         of the From field's domain, or of the nearest domain above it that has any. A change needs a restart.",
+    ));
     rows
 }
 

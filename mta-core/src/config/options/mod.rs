@@ -25,6 +25,11 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
          DNS never refuses anything, and the null sender is never refused but marked.",
     ),
     (
+        "dkim",
+        "Signing of outgoing mail (RFC 6376, RFC 8463). Keys are made by `mta-cli dkim make DOMAIN`, lie in dkim/ of \
+         state_dir, and sign once their records are seen in DNS.",
+    ),
+    (
         "tls",
         "The certificate shown to clients. With neither file set the server makes its own key and a \
          self-signed certificate at first start and keeps both in the state directory; senders then verify \

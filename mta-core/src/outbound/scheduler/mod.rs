@@ -34,6 +34,7 @@ use mta_smtp::reply::EnhancedStatus;
 
 use super::{AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::alert::Alerts;
+use crate::auth::dkim::KeyRing;
 use crate::log::Line;
 use crate::pause::Pauses;
 use crate::report::told::StrangerReports;
@@ -135,6 +136,8 @@ pub struct Site {
     pub alerts: Alerts,
     /// What is known of mail providers; the attempts have the same.
     pub providers: Arc<Providers>,
+    /// The keys that sign what we write ourselves.
+    pub keys: Option<Arc<KeyRing>>,
 }
 
 /// The scheduler. One for the process; shared by its tasks.

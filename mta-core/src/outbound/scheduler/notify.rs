@@ -17,6 +17,7 @@ use mta_smtp::envelope::{Body, Envelope, HeaderFacts, MailParameters, Notify, Re
 use super::alert_mail::ALERT;
 use super::settle::{News, State};
 use super::{Options, Scheduler};
+use crate::content::own::OwnContent;
 use crate::log::Line;
 use crate::outbound::{AttemptReport, Outcome};
 use crate::report::dsn::{Action, MAX_RETURNED_HEADER_BYTES, Notification, RecipientReport, Returned};
@@ -94,7 +95,7 @@ impl Scheduler {
         now: SystemTime,
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<NewMessage, QueueError> {
-        let mut content = self.queue.content();
+        let mut content = OwnContent::new(self.queue.content(), self.site.keys.as_deref());
         let mut text = std::io::BufWriter::new(&mut content);
         write(&mut text)?;
         text.flush()?;
@@ -166,7 +167,7 @@ impl Scheduler {
         message: &Message,
         options: &Options,
     ) -> Result<(Content, Body), QueueError> {
-        let mut content = self.queue.content();
+        let mut content = OwnContent::new(self.queue.content(), self.site.keys.as_deref());
         let mut full = None;
         let mut header = Vec::new();
         // Where the content cannot be read the notification goes out without it: it is worth more than its attachment.
