@@ -50,7 +50,9 @@ fn an_alias_reaches_each_of_its_members_once() {
     let received = lab.mx("mx.far.example").messages().remove(0);
     let text = String::from_utf8_lossy(&received.content).into_owned();
     assert!(text.starts_with("Delivered-To: all@own.example\r\n"), "{text}");
-    assert!(received.reverse_path.starts_with("<carol@else.example>"), "{}", received.reverse_path);
+    // An address of ours, which leads back to the sender (SRS).
+    assert!(received.reverse_path.starts_with("<SRS0="), "{}", received.reverse_path);
+    assert!(received.reverse_path.contains("=else.example=carol@"), "{}", received.reverse_path);
     for mailbox in ["alice", "bob"] {
         assert_eq!(lab.maildir(OWN_DOMAIN, mailbox).len(), 1, "{mailbox}");
     }

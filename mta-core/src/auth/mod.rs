@@ -3,7 +3,8 @@
 //! What it does: `verify` drives the evaluators over the daemon's own resolver, `policy` says what follows, `results` writes
 //! Authentication-Results (RFC 8601) and finds forged ones. The evaluators do no I/O: `spf` is ours, DKIM, ARC and DMARC
 //! are mail-auth's behind `library`, and all of them read [`facts`] and name what they miss, so that there is one view of
-//! DNS. Bodies are hashed while they stream by (`body`). [`dkim`] signs what is ours. What it does not: it never verifies
+//! DNS. Bodies are hashed while they stream by (`body`). [`dkim`] signs what is ours, [`srs`] rewrites the sender of
+//! what is forwarded. What it does not: it never verifies
 //! mail of our own networks.
 
 pub(crate) mod body;
@@ -13,6 +14,7 @@ mod library;
 pub(crate) mod policy;
 pub(crate) mod results;
 pub mod spf;
+pub mod srs;
 pub mod verdict;
 mod verify;
 

@@ -81,6 +81,21 @@ impl Config {
         Some(inbound::SenderRewrite { from, to })
     }
 
+    /// The domain that senders of forwarded mail are rewritten into: the one that is set, else the host's name where it is a
+    /// domain of ours, else the first of our domains. None where it is off, or where no bounce could come back.
+    pub fn srs_domain(&self) -> Option<Domain> {
+        if !self.srs.enabled {
+            return None;
+        }
+        let host = self.host_domain().to_string();
+        let ours = || self.domains.keys().map(ToString::to_string);
+        let name = match &self.srs.domain {
+            Some(set) => set.to_string(),
+            None => ours().find(|name| *name == host).or_else(|| ours().next())?,
+        };
+        Domain::parse(&name).ok()
+    }
+
     /// The options of verification.
     pub fn auth_options(&self) -> auth::Options {
         let action = |action| match action {

@@ -77,6 +77,8 @@ pub struct Config {
     pub auth: Auth,
     /// Signing of our own.
     pub dkim: Dkim,
+    /// The senders of forwarded mail.
+    pub srs: Srs,
     /// Reports to other domains.
     pub report: Report,
     /// How the administrator hears of alerts.
@@ -377,6 +379,15 @@ pub struct Dkim {
     pub sign: bool,
 }
 
+/// The senders of forwarded mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Srs {
+    /// Whether they are rewritten.
+    pub enabled: bool,
+    /// Into which domain.
+    pub domain: Option<DomainName>,
+}
+
 /// Reports to other domains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
@@ -492,6 +503,7 @@ impl Config {
             sts: Sts::default(),
             auth: Auth::default(),
             dkim: Dkim::default(),
+            srs: Srs::default(),
             report: Report::default(),
             alerts: Alerts::default(),
             relay: Relay::default(),

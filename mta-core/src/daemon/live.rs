@@ -15,6 +15,7 @@ use crate::account::Directory;
 use crate::alert::{self, Alerts};
 use crate::auth::Verifier;
 use crate::auth::dkim::KeyRing;
+use crate::auth::srs::Srs;
 use crate::clock::SystemClock;
 use crate::config::{Applied, Config};
 use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
@@ -59,7 +60,8 @@ pub(super) fn run(
     let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
     watch_space(&queue, &alerts);
     let keys = config.dkim.sign.then(|| KeyRing::new(&config.state_dir));
-    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys };
+    let srs = srs(&config, &queue)?;
+    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys, srs };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
     let directory = Directory::default();
@@ -124,6 +126,16 @@ pub(super) fn run(
 fn sts(config: &Config, dns: &dns::Service, queue: &Queue) -> Arc<Sts> {
     let client = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
     Sts::new(Arc::new(dns.clone()), client, Some(queue.clone()))
+}
+
+/// Rewriting of senders, with the secret that the queue's database keeps.
+fn srs(config: &Config, queue: &Queue) -> Result<Option<Arc<Srs>>, StartError> {
+    let Some(domain) = config.srs_domain() else { return Ok(None) };
+    let mut secret = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)
+        .map_err(|_| StartError::new(INTERNAL, "the system gives no random numbers"))?;
+    let secret = queue.secret("srs", secret.to_vec()).map_err(|error| StartError::new(INTERNAL, error))?;
+    Ok(Some(Arc::new(Srs::new(&[secret], domain))))
 }
 
 /// The administrator hears when no mail is taken for want of space, and when it is again.
@@ -324,6 +336,7 @@ impl Shared {
             pauses: self.pauses.clone(),
             verifier,
             keys: self.site.keys.clone(),
+            srs: self.site.srs.clone(),
             ..config.inbound_options()
         };
         inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)))

@@ -247,6 +247,13 @@ impl Driver {
             }
             // Who does not exist comes back as a notification, as it would from the maildrop.
             Question::Rcpt { .. } if self.source.local.is_some() => Verdict::Accept,
+            Question::Rcpt { path, .. } if let Some(refusal) = self.returned(&path) => match refusal {
+                None => Verdict::Accept,
+                Some(reply) => {
+                    ::log::info!("{}", self.line("recipient-refused", &reply).with("rcpt", &path));
+                    Verdict::Reply(reply)
+                }
+            },
             Question::Rcpt { path, .. } if self.settings.may_block(&path) => {
                 let (settings, client) = (Arc::clone(&self.settings), self.source.client);
                 let asked = path.clone();
@@ -263,6 +270,7 @@ impl Driver {
                 {
                     envelope.reverse_path = rewrite.apply(envelope.reverse_path);
                 }
+                self.settings.unwrap_senders(&mut envelope);
                 let receiving =
                     Receiving::begin(&self.queue, envelope, &self.session, &self.source, &self.settings);
                 self.receiving = Some(Box::new(receiving));
@@ -281,6 +289,12 @@ impl Driver {
                 Verdict::Reply(reply)
             }
         }
+    }
+
+    /// Whether a recipient is a rewritten sender of ours, and if so the refusal, if it is refused.
+    fn returned(&self, path: &ForwardPath) -> Option<Option<Reply>> {
+        let null = self.reverse_path.as_ref().is_some_and(ReversePath::is_null);
+        self.settings.returned(path, null)
     }
 
     /// What a client sends before the greeting goes to the session, which then refuses it.

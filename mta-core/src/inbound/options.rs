@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use crate::account::Accounts;
 use crate::auth::Verifier;
 use crate::auth::dkim::KeyRing;
+use crate::auth::srs::Srs;
 use crate::config::Network;
 use crate::inbound::{LocalOptions, SenderRewrite};
 use crate::pause::Pauses;
@@ -51,6 +52,8 @@ pub struct Options {
     pub verifier: Option<Arc<Verifier>>,
     /// The keys that sign what our own networks and users send. None.
     pub keys: Option<Arc<KeyRing>>,
+    /// Reads the rewritten senders that bounces come back to. Nobody.
+    pub srs: Option<Arc<Srs>>,
 }
 
 impl Options {
@@ -75,6 +78,7 @@ impl Options {
             pauses: Pauses::default(),
             verifier: None,
             keys: None,
+            srs: None,
         }
     }
 }

@@ -8,9 +8,12 @@
 use std::net::IpAddr;
 
 use mta_smtp::address::{ForwardPath, Mailbox};
+use mta_smtp::envelope::Envelope;
 use mta_smtp::reply::Reply;
 
 use crate::account::Recipient;
+use crate::auth::dkim::now_seconds;
+use crate::auth::srs::Decoded;
 use crate::inbound::{Settings, postmaster};
 use crate::log::Line;
 
@@ -44,6 +47,31 @@ impl RcptDecision {
 }
 
 impl Settings {
+    /// Whether a recipient is a sender that was rewritten here when its mail was forwarded (SRS), and if so the refusal, if
+    /// it is refused. Only bounces come back to such an address, and only to one that was made here and lately: so nobody
+    /// can send through it.
+    pub(super) fn returned(&self, path: &ForwardPath, null_sender: bool) -> Option<Option<Reply>> {
+        let (Some(srs), ForwardPath::Mailbox(mailbox)) = (&self.options.srs, path) else { return None };
+        let text = match srs.decode(mailbox, now_seconds()) {
+            Decoded::No => return None,
+            Decoded::Mailbox(_) if null_sender => return Some(None),
+            Decoded::Mailbox(_) => "this address takes bounces only",
+            Decoded::Forged => "this address was not made here",
+            Decoded::Expired => "this address is too old",
+        };
+        Some(Some(Reply::with_status(550, (5, 1, 1), text)))
+    }
+
+    /// A bounce to a rewritten sender goes on to the sender.
+    pub(super) fn unwrap_senders(&self, envelope: &mut Envelope) {
+        let Some(srs) = self.options.srs.as_ref().filter(|_| envelope.reverse_path.is_null()) else { return };
+        for recipient in &mut envelope.recipients {
+            if let Decoded::Mailbox(sender) = srs.decode(&recipient.mailbox, now_seconds()) {
+                recipient.mailbox = sender;
+            }
+        }
+    }
+
     /// Whether this client may send to any domain.
     pub(super) fn may_relay(&self, client: IpAddr) -> bool {
         self.options.relay_networks.iter().any(|network| network.contains(client))

@@ -9,6 +9,23 @@ pub(super) fn rows() -> Vec<OptionSpec> {
     let mut rows = actions();
     rows.extend(bounds());
     rows.push(option(
+        "srs.enabled",
+        "true",
+        "false",
+        |c, _| &mut c.srs.enabled,
+        "Whether the sender of mail that is forwarded becomes an address of ours (SRS), so that the next server's SPF finds \
+         that we may send it. Bounces to it go on to the sender, for three weeks; nobody else can make such an address. A \
+         change needs a restart.",
+    ));
+    rows.push(option(
+        "srs.domain",
+        "\"\"",
+        "\"example.org\"",
+        |c, _| &mut c.srs.domain,
+        "The domain of such addresses; its mail has to come here. Unset means the host name where it is a domain of ours, \
+         else the first of our domains.",
+    ));
+    rows.push(option(
         "dkim.sign",
         "true",
         "false",

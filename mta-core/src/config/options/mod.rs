@@ -29,6 +29,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "Signing of outgoing mail (RFC 6376, RFC 8463). Keys are made by `mta-cli dkim make DOMAIN`, lie in dkim/ of \
          state_dir, and sign once their records are seen in DNS.",
     ),
+    ("srs", "The sender of mail that is forwarded to somebody elsewhere."),
     (
         "tls",
         "The certificate shown to clients. With neither file set the server makes its own key and a \

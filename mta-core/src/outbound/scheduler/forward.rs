@@ -12,6 +12,8 @@ use mta_smtp::address::{Mailbox, ReversePath};
 use mta_smtp::envelope::{Envelope, MailParameters, Recipient};
 
 use super::Scheduler;
+use crate::auth::dkim::now_seconds;
+use crate::auth::srs::Srs;
 use crate::log::Line;
 use crate::outbound::attempt::Forward;
 use crate::outbound::{AttemptReport, ContentSource, Outcome, Reach};
@@ -26,15 +28,23 @@ pub(super) struct Outgoing {
 }
 
 /// Makes a message fit for being forwarded: the sender as the next server shall see it, and fields in front of its header.
-/// `content` can be opened as often as it takes. As it stands, the sender stays.
+/// `content` can be opened as often as it takes. The sender becomes an address of ours (SRS), so that the next server finds
+/// that we may send for it, and a bounce finds back; one that cannot be rewritten stays.
 ///
 /// # Errors
 /// The content cannot be read.
 pub(super) fn outgoing(
     sender: ReversePath,
     delivered_to: &Mailbox,
+    srs: Option<&Srs>,
     _content: &dyn ContentSource,
 ) -> io::Result<Outgoing> {
+    let sender = match (&sender, srs) {
+        (ReversePath::Mailbox(mailbox), Some(srs)) => {
+            srs.encode(mailbox, now_seconds()).map_or(sender, ReversePath::Mailbox)
+        }
+        _ => sender,
+    };
     Ok(Outgoing { sender, fields: format!("Delivered-To: {delivered_to}\r\n").into_bytes() })
 }
 
@@ -77,7 +87,9 @@ impl Scheduler {
             Some(owner) if !message.reverse_path.is_null() => ReversePath::Mailbox(owner.clone()),
             _ => message.reverse_path.clone(),
         };
-        let outgoing = outgoing(sender, &forward.recipient.mailbox, &source)?;
+        // The owner of a list is an address of ours.
+        let srs = self.site.srs.as_deref().filter(|_| forward.owner.is_none());
+        let outgoing = outgoing(sender, &forward.recipient.mailbox, srs, &source)?;
         let mut content = self.queue.content();
         content.write_all(&outgoing.fields)?;
         let mut from = source.open()?;

@@ -35,6 +35,7 @@ use mta_smtp::reply::EnhancedStatus;
 use super::{AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::alert::Alerts;
 use crate::auth::dkim::KeyRing;
+use crate::auth::srs::Srs;
 use crate::log::Line;
 use crate::pause::Pauses;
 use crate::report::told::StrangerReports;
@@ -138,6 +139,8 @@ pub struct Site {
     pub providers: Arc<Providers>,
     /// The keys that sign what we write ourselves.
     pub keys: Option<Arc<KeyRing>>,
+    /// Rewrites the sender of what is forwarded.
+    pub srs: Option<Arc<Srs>>,
 }
 
 /// The scheduler. One for the process; shared by its tasks.
