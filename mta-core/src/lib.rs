@@ -67,3 +67,4 @@ pub mod sendmail;
 pub mod stop;
 pub mod sts;
 pub mod tls;
+pub mod user;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mta_core::account::{Accounts, LocalDomain};
-use mta_core::inbound::{Options, Server, Settings};
+use mta_core::inbound::{Options, Server, Service, Settings};
 use mta_core::net::Listener;
 use mta_core::stop::{Stopper, stop};
 use mta_core::tls::server::Identity;
@@ -62,7 +62,7 @@ fn start_with_grace(options: Options, queue_options: mta_queue::Options, grace: 
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = listener.address();
     let (stopper, stop) = stop();
-    let running = smol::spawn(Arc::clone(&server).run(vec![listener], None, stop, grace));
+    let running = smol::spawn(Arc::clone(&server).run(vec![(Service::Relay, listener)], None, stop, grace));
     Fixture { queue, server, address, identity, stopper, running, _state: state }
 }
 

@@ -17,7 +17,8 @@ use crate::time::{unix_micros, unix_seconds};
 pub(crate) const RECIPIENT_FITS: &str = "
     AND (?1 IS NULL OR lower(substr(r.mailbox, -length(?1) - 1)) = '@' || ?1)
     AND (?2 IS NULL OR instr(lower(r.mailbox), ?2) > 0 AND (instr(?2, '@') = 0 OR lower(r.mailbox) = ?2))
-    AND (?3 IS NULL OR instr(lower(r.reply), ?3) > 0 OR r.status GLOB ?6)
+    AND (?3 IS NULL OR instr(lower(r.reply), ?3) > 0 OR instr(lower(r.note), ?3) > 0
+        OR r.status GLOB ?6)
     AND (?5 IS NULL OR r.state = ?5)
     AND (?7 IS NULL OR instr(lower(r.remote), ?7) > 0 OR instr(r.via, ?7) > 0)
     AND (?8 IS NULL OR (r.attempts > 0) = ?8)";

@@ -301,6 +301,32 @@ impl Daemon {
             .output()
     }
 
+    /// The same, with something on its standard input: a password.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Daemon::cli`].
+    pub fn cli_with_input<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+        input: &str,
+    ) -> io::Result<Output> {
+        let mut child = Command::new(&self.program)
+            .arg("--config")
+            .arg(self.config_file())
+            .args(arguments)
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // Who needs no more of it has closed it.
+        let _ = io::Write::write_all(&mut stdin, input.as_bytes());
+        drop(stdin);
+        child.wait_with_output()
+    }
+
     /// Runs the administrator's tool and reads the JSON it prints.
     ///
     /// # Errors

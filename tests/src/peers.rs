@@ -59,6 +59,44 @@ pub fn run(program: &str, arguments: &[&str], folder: &Path) -> io::Result<Outpu
     Err(io::Error::other(format!("{program} {}: {said}", output.status)))
 }
 
+/// The same with something on its standard input.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_with_input(program: &str, arguments: &[&str], folder: &Path, input: &[u8]) -> io::Result<Output> {
+    use std::io::Write as _;
+    let path = find(program).ok_or_else(|| io::Error::other(format!("{program} is not installed")))?;
+    let mut child = Command::new(path)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // A program that has heard enough may have closed it.
+    let _ = child.stdin.take().expect("a pipe").write_all(input);
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(io::Error::other(format!("{program} {}: {said}", output.status)))
+}
+
+/// Exim, which cannot be installed beside Postfix: as `tests/run` has unpacked it, or installed all the same. Says so where it
+/// is not there.
+pub fn exim() -> Option<PathBuf> {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/exim/usr/sbin/exim4");
+    let user = nix::unistd::User::from_name("Debian-exim").ok().flatten();
+    let found = unpacked.is_file().then_some(unpacked).or_else(|| find("exim4")).filter(|_| user.is_some());
+    if found.is_none() {
+        println!("SKIPPED: exim4 and its user are not there; tests/run sees to both");
+    }
+    found
+}
+
 /// Waits until somebody listens.
 fn wait_for_port(address: SocketAddr, mut ended: impl FnMut() -> Option<String>) -> io::Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
@@ -231,6 +269,19 @@ impl Postfix {
         wait_for_port(listens, || None)
             .map_err(|error| io::Error::other(format!("{error}\n{}", postfix.log())))?;
         Ok(postfix)
+    }
+
+    /// Sets parameters of its main.cf, each as `name=value`.
+    ///
+    /// # Errors
+    ///
+    /// It does not take them.
+    pub fn set(&self, parameters: &[&str]) -> io::Result<()> {
+        let config = self.folder.display().to_string();
+        let mut arguments = vec!["-c", &config, "-e"];
+        arguments.extend(parameters);
+        run("postconf", &arguments, &self.folder)?;
+        self.control("reload")
     }
 
     /// Gives it another certificate and key.

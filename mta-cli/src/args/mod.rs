@@ -16,6 +16,7 @@ mod report;
 mod serve;
 mod status;
 mod tlsa;
+mod user;
 mod watch;
 
 use std::path::PathBuf;
@@ -42,6 +43,10 @@ pub use self::report::{Report, ReportTls, ReportVerb};
 pub use self::serve::Serve;
 pub use self::status::Status;
 pub use self::tlsa::{Tlsa, TlsaCheck, TlsaMake, TlsaVerb, TlsaVerify};
+pub use self::user::{
+    User, UserAdd, UserAllow, UserDelete, UserDisable, UserEnable, UserImport, UserList, UserPasswd,
+    UserRelease, UserShow, UserVerb,
+};
 pub use self::watch::{Log, Trace, Watch};
 use crate::exit::Exit;
 
@@ -104,6 +109,8 @@ pub enum Verb {
     Explain(Explain),
     /// What the hosts really do.
     Probe(Probe),
+    /// Who may log in.
+    User(User),
     /// TLSA records.
     Tlsa(Tlsa),
     /// DNS as the daemon sees it.

@@ -18,6 +18,7 @@ mod status;
 mod tlsa;
 mod top;
 mod trace;
+mod user;
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,7 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Config(verb)) => config::run(file, &verb.verb),
         Some(Verb::Explain(verb)) => explain::explain(file, &verb),
         Some(Verb::Probe(verb)) => explain::probe(file, &verb),
+        Some(Verb::User(verb)) => user::run(file, &verb.verb),
         Some(Verb::Tlsa(verb)) => tlsa::run(file, &verb.verb),
         Some(Verb::Dns(verb)) => dns::run(file, &verb.verb),
         Some(Verb::Dkim(verb)) => dkim::run(file, &verb.verb),

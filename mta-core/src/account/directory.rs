@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::alias::load::{self, Loaded};
 use super::alias::{AliasError, FileAliases, Member, parse};
 use crate::log::Line;
+use crate::user::Users;
 
 /// How often, at most, the files are looked at for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ pub struct Directory(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Those who log in, whose names are mailboxes, too.
+    users: Users,
     current: RwLock<Arc<Snapshot>>,
     files: Mutex<Files>,
 }
@@ -51,6 +54,11 @@ struct Files {
 }
 
 impl Directory {
+    /// The users of the database.
+    pub fn users(&self) -> Users {
+        self.0.users.clone()
+    }
+
     /// What is known now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))

@@ -130,15 +130,23 @@ impl Look<'_> {
             }
         }
         match self.known.kind {
-            DomainKind::Local => self.user(name),
-            _ => self.known.mailboxes.contains(name).then(|| {
-                let address = self.address(name);
-                Found::Here(match &self.known.lmtp {
-                    Some(server) => Target::Lmtp { server: server.clone(), address },
-                    None => Target::Maildir { path: self.known.maildir(self.domain, name), address },
-                })
-            }),
+            DomainKind::Local => self.user(name).or_else(|| self.mailbox(name)),
+            _ => self.mailbox(name),
         }
+    }
+
+    /// The mailbox of the configuration, or of a user who logs in, of this name.
+    fn mailbox(&self, name: &str) -> Option<Found> {
+        let users = self.accounts.directory.users().now();
+        let exists =
+            self.known.mailboxes.contains(name) || users.mailbox(name, self.domain.as_str()).is_some();
+        exists.then(|| {
+            let address = self.address(name);
+            Found::Here(match &self.known.lmtp {
+                Some(server) => Target::Lmtp { server: server.clone(), address },
+                None => Target::Maildir { path: self.known.maildir(self.domain, name), address },
+            })
+        })
     }
 
     fn alias(&self, members: Vec<Member>, key: String, asked: &str, owner: Option<Mailbox>) -> Found {

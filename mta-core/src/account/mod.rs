@@ -3,7 +3,7 @@
 //! What it does: answers one question, "what is this address to us?", for the RCPT policy, for local delivery and for
 //! `explain`, so that these can never disagree. `lookup` finds what one address is, [`expand`] follows aliases to the
 //! end, [`directory`] holds what changes while the server runs, [`alias`] reads alias files, [`system`] asks the system.
-//! What it does not: users with passwords, which come on top; delivery.
+//! What it does not: logins (`user`); delivery.
 
 pub mod alias;
 pub mod directory;

@@ -17,12 +17,14 @@ pub enum Kind {
     Dane,
     /// Part of the queue is damaged and set aside, or cannot be written.
     Queue,
+    /// A user sends so much more than ever that his mail is held.
+    Runaway,
 }
 
 impl Kind {
     /// All kinds, in the order of the manual.
-    pub const ALL: [Self; 6] =
-        [Self::SiteFault, Self::Provider, Self::Paused, Self::Disk, Self::Dane, Self::Queue];
+    pub const ALL: [Self; 7] =
+        [Self::SiteFault, Self::Provider, Self::Paused, Self::Disk, Self::Dane, Self::Queue, Self::Runaway];
 
     /// The word for it in the log, in JSON and in the database.
     pub fn word(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Disk => "disk",
             Self::Dane => "dane",
             Self::Queue => "queue",
+            Self::Runaway => "runaway",
         }
     }
 
@@ -73,6 +76,11 @@ impl Kind {
                 "The queue could not be written, or messages were set aside because they cannot be read. Look at the \
                  log for the reason and at queue list --status damaged. mta-cli verify says what is damaged; with the \
                  daemon stopped, verify --repair saves what can be read, and restore puts a backup in its place."
+            }
+            Self::Runaway => {
+                "A user sends to far more recipients than ever before, or most of them do not exist: as a rule somebody \
+                 has guessed the password. What the user sends is taken and held. Give another password (user passwd), \
+                 drop what is held if it is not the user's, and let the rest go with user release."
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From the configuration to the options of each module. The modules define their options; this file fills them.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use crate::outbound::{breaker, scheduler};
 use crate::privilege::ServiceUser;
 use crate::routing::table::RoutingTable;
 use crate::routing::{self, RelayAuth, RelayHost, Route};
+use crate::user::{external, guard, login, password, rate};
 use crate::{auth, dns, inbound, outbound};
 
 impl Config {
@@ -251,6 +253,60 @@ impl Config {
             return dns::RootHints::Servers(self.dns.root_servers.iter().map(|server| server.0).collect());
         }
         self.dns.root_hints_file.clone().map_or(dns::RootHints::BuiltIn, dns::RootHints::File)
+    }
+
+    /// What a new password hash costs.
+    pub fn password_cost(&self) -> password::Cost {
+        let submission = &self.submission;
+        password::Cost {
+            memory_kib: u32::try_from(submission.hash_memory.0 / 1024).unwrap_or(u32::MAX),
+            passes: submission.hash_passes,
+            scram_iterations: NonZeroU32::new(submission.scram_iterations).unwrap_or(NonZeroU32::MIN),
+        }
+    }
+
+    /// The options of logins.
+    pub fn login_options(&self) -> login::Options {
+        let submission = &self.submission;
+        login::Options {
+            cost: self.password_cost(),
+            checks: size(submission.hash_parallel),
+            guard: guard::Options {
+                client_failures: submission.max_failures_per_client,
+                user_failures: submission.max_failures_per_user,
+                block: submission.block_time,
+                ..guard::Options::default()
+            },
+            external: submission
+                .external_auth
+                .clone()
+                .map(|socket| external::External { socket, timeout: submission.external_timeout }),
+        }
+    }
+
+    /// The options of the service for users.
+    pub fn submission_options(&self) -> inbound::SubmissionOptions {
+        let submission = &self.submission;
+        inbound::SubmissionOptions {
+            auth_in_clear: submission.auth_in_clear,
+            client_certificates: submission.client_certificates,
+            check_sender: submission.check_sender,
+            received_client: submission.received_client,
+            login: self.login_options(),
+            limits: self.sending_limits(),
+        }
+    }
+
+    /// How much one user may send.
+    pub fn sending_limits(&self) -> rate::Limits {
+        let submission = &self.submission;
+        rate::Limits {
+            messages_per_hour: submission.max_messages_per_hour.into(),
+            recipients_per_hour: submission.max_recipients_per_hour.into(),
+            recipients_per_day: submission.max_recipients_per_day.into(),
+            brake_recipients: submission.brake_recipients.into(),
+            brake_factor: submission.brake_factor.into(),
+        }
     }
 
     /// The options of mail going out.
@@ -533,6 +589,8 @@ mod tests {
         modules.message_size_limit = config.smtp.message_size_limit.0;
         assert_eq!(format!("{:?}", config.inbound_options()), format!("{modules:?}"));
         assert_eq!(config.dns_options(), dns::Options::default());
+        assert_eq!(config.login_options(), login::Options::default());
+        assert_eq!(config.sending_limits(), rate::Limits::default());
         let modules = outbound::Options {
             host_name: config.host_domain().to_string(),
             own_ports: vec![25, 25],

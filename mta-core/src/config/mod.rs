@@ -55,6 +55,8 @@ pub struct Config {
     pub smtp: Smtp,
     /// Mail from programs on this machine.
     pub sendmail: Sendmail,
+    /// Mail coming in from own users.
+    pub submission: Submission,
     /// The certificate shown to clients.
     pub tls: Tls,
     /// What stands between a mailbox and its detail in a sub-address; unset means there are none.
@@ -147,6 +149,51 @@ pub struct Smtp {
     pub session_timeout: Duration,
     /// How long the greeting waits for clients that speak too early.
     pub greeting_wait: Duration,
+}
+
+/// Mail coming in from own users, who log in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Submission {
+    /// Addresses and ports with STARTTLS.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses and ports with TLS from the first octet.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Whether clients on loopback may log in without TLS.
+    pub auth_in_clear: bool,
+    /// Whether clients are asked for a certificate.
+    pub client_certificates: bool,
+    /// Whether a user may send only as what is his.
+    pub check_sender: bool,
+    /// Whether the trace line names the user's machine.
+    pub received_client: bool,
+    /// Failed logins after which a client is refused.
+    pub max_failures_per_client: u32,
+    /// Failed logins after which a user is let in only from where he logged in before.
+    pub max_failures_per_user: u32,
+    /// How long both last.
+    pub block_time: Duration,
+    /// Who else knows users: a Unix socket.
+    pub external_auth: Option<PathBuf>,
+    /// How long its answer may take.
+    pub external_timeout: Duration,
+    /// The memory of a password hash.
+    pub hash_memory: Size,
+    /// Its passes.
+    pub hash_passes: u32,
+    /// Passwords checked at a time.
+    pub hash_parallel: u32,
+    /// The iterations of SCRAM.
+    pub scram_iterations: u32,
+    /// Messages of a user within an hour.
+    pub max_messages_per_hour: u32,
+    /// Recipients within an hour.
+    pub max_recipients_per_hour: u32,
+    /// Recipients within a day.
+    pub max_recipients_per_day: u32,
+    /// Recipients within an hour from which on the brake may pull.
+    pub brake_recipients: u32,
+    /// How many times the busiest hour is too many.
+    pub brake_factor: u32,
 }
 
 /// The certificate shown to clients. Without one the server makes its own key and self-signed certificate.
@@ -492,6 +539,7 @@ impl Config {
             log: Log::default(),
             smtp: Smtp::default(),
             sendmail: Sendmail::default(),
+            submission: Submission::default(),
             tls: Tls::default(),
             recipient_delimiter: None,
             domains: BTreeMap::new(),

@@ -172,6 +172,13 @@ fn non_empty(text: &str) -> Result<&str, Option<String>> {
     if text.is_empty() || text.contains('\0') { Err(None) } else { Ok(text) }
 }
 
+impl Size {
+    /// Reads "25MB", "64kB" or a number of bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_size(text).map(Self)
+    }
+}
+
 impl OptionType for Size {
     fn type_name() -> String {
         "size".to_owned()

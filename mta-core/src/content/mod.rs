@@ -11,6 +11,7 @@
 //! Each stage sees what those before it left, and may end the matter by a [`Disposition`]. Every door goes through here:
 //! SMTP, submission, and the local socket. What it does not: it holds no body and writes nothing to disk.
 
+mod fixup;
 pub(crate) mod header;
 pub(crate) mod message_id;
 pub(crate) mod own;
@@ -58,7 +59,6 @@ pub(crate) struct Arrival {
 }
 
 /// What becomes of a message.
-#[allow(dead_code, reason = "holding is for the stage of fix-up")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Disposition {
     /// Into the queue.
@@ -86,6 +86,11 @@ pub(crate) async fn process(
     arrival: &Arrival,
 ) -> Processed {
     let mut auth = None;
+    if let Some(login) = &arrival.source.login
+        && let Err(reply) = fixup::submitted(header, envelope, arrival, login)
+    {
+        return Processed { disposition: Disposition::Refuse(reply), auth };
+    }
     match &arrival.verifier {
         Some(verifier) => {
             let (judgement, summary) = verified(verifier, header, bodies, envelope, arrival).await;
@@ -103,7 +108,11 @@ pub(crate) async fn process(
         let signatures = keys.sign(header, hash).await;
         header.prepend(&signatures);
     }
-    Processed { disposition: Disposition::Accept, auth }
+    let disposition = match arrival.source.login.as_ref().and_then(|login| login.hold.clone()) {
+        Some(reason) => Disposition::Hold(reason),
+        None => Disposition::Accept,
+    };
+    Processed { disposition, auth }
 }
 
 /// Verification of what a stranger sends. The header section gets our results, and loses what claims to be our results.

@@ -13,8 +13,8 @@ use crate::content::{Arrival, date};
 pub(super) struct Trace<'a> {
     /// The name the client gave itself.
     pub(super) client_name: &'a str,
-    /// The client's address.
-    pub(super) client: IpAddr,
+    /// The client's address; `None` leaves out where the message came from, as its sender wishes.
+    pub(super) client: Option<IpAddr>,
     /// The user's number, where it is a program on this machine.
     pub(super) local_uid: Option<u32>,
     /// Our name.
@@ -40,7 +40,7 @@ impl<'a> Trace<'a> {
         };
         Self {
             client_name: &arrival.client_name,
-            client: arrival.source.client,
+            client: (!arrival.source.hides_client()).then_some(arrival.source.client),
             local_uid: arrival.source.local.as_ref().map(|user| user.uid),
             hostname: &arrival.hostname,
             protocol: arrival.protocol,
@@ -61,21 +61,31 @@ impl<'a> Trace<'a> {
                 "Received: by {host} (from userid {uid})\r\n\tid {id}{recipient};\r\n\t{date}\r\n"
             );
         }
-        let address = Host::Literal(self.client);
-        let (name, comment) = match Host::parse(self.client_name) {
-            Ok(name) => (name.to_string(), String::new()),
-            // What is no domain goes where the grammar allows any text; the session let only name characters in.
-            Err(_) => (address.to_string(), format!(" (HELO {})", self.client_name)),
+        let tls = self.tls.map(|tls| format!("(using {} with cipher {})", tls.version, tls.cipher));
+        let tls = tls.unwrap_or_default();
+        let from = match self.client {
+            Some(client) if tls.is_empty() => format!("{}\r\n\t", self.from(client)),
+            Some(client) => format!("{}\r\n\t{tls}\r\n\t", self.from(client)),
+            None if tls.is_empty() => String::new(),
+            None => format!("{tls}\r\n\t"),
         };
-        let tls = self.tls.map(|tls| format!("\r\n\t(using {} with cipher {})", tls.version, tls.cipher));
         format!(
-            "Received: from {name} ({address}){comment}{tls}\r\n\tby {host} with {protocol} id {id}{recipient};\r\n\t{date}\r\n",
-            tls = tls.unwrap_or_default(),
+            "Received: {from}by {host} with {protocol} id {id}{recipient};\r\n\t{date}\r\n",
             host = self.hostname,
             protocol = self.protocol,
             id = self.id,
             date = self.date,
         )
+    }
+
+    /// Where it came from.
+    fn from(&self, client: IpAddr) -> String {
+        let address = Host::Literal(client);
+        match Host::parse(self.client_name) {
+            Ok(name) => format!("from {name} ({address})"),
+            // What is no domain goes where the grammar allows any text; the session let only name characters in.
+            Err(_) => format!("from {address} ({address}) (HELO {})", self.client_name),
+        }
     }
 }
 
@@ -94,7 +104,7 @@ mod tests {
         };
         let mut trace = Trace {
             client_name: "client.example",
-            client: "192.0.2.1".parse().expect("an address"),
+            client: "192.0.2.1".parse().ok(),
             local_uid: None,
             hostname: &hostname,
             protocol: "ESMTPS",
@@ -109,7 +119,7 @@ mod tests {
              mx.example with ESMTPS id abc\r\n\tfor <\"a b\"@c.example>;\r\n\tMon, 23 Nov 2026 22:03:48 +0000\r\n"
         );
         (trace.client_name, trace.client, trace.tls, trace.recipient) =
-            ("my_host", "2001:db8::1".parse().expect("an address"), None, None);
+            ("my_host", "2001:db8::1".parse().ok(), None, None);
         assert!(trace.field().starts_with(
             "Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1]) (HELO my_host)\r\n\tby mx.example with ESMTPS id abc;\r\n"
         ));

@@ -15,12 +15,14 @@ pub use self::operations::{Daemon, Operations, QueueOperations, Rows, Source};
 pub use self::peer::Peer;
 pub use self::protocol::{
     AliasArguments, ChangeArguments, ChangeWord, Code, ContentArguments, CountArguments,
-    DestinationArguments, Done, EditArguments, Failure, HoldRuleArguments, ListArguments, LogArguments,
-    MAX_REQUEST_BYTES, PauseArguments, ReportTlsArguments, Request, Response, Select, SummaryArguments,
-    SummaryBy, TraceArguments, VERSION,
+    DestinationArguments, Done, EditArguments, Failure, GrantArguments, HoldRuleArguments, ListArguments,
+    LogArguments, MAX_REQUEST_BYTES, PauseArguments, ReportTlsArguments, Request, Response, ScramArguments,
+    SecretArguments, Select, SummaryArguments, SummaryBy, TraceArguments, UserArguments, UserChangeArguments,
+    VERSION,
 };
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
     AlertView, AliasView, AttemptView, CountsView, DestinationView, EventView, GroupView, HoldRuleView,
-    LogView, MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, rfc3339, rfc3339_of,
+    LogView, MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, UserView, rfc3339,
+    rfc3339_of,
 };

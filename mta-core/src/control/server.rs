@@ -268,7 +268,7 @@ async fn answer(
 ) -> io::Result<()> {
     if request.changes() {
         let line = Line::new("control-request").with("by", &peer.user);
-        log::info!("{}", line.with("request", request.to_line().trim_end()));
+        log::info!("{}", line.with("request", request.without_secrets().to_line().trim_end()));
     }
     let peer = peer.clone();
     let (rows, received) = async_channel::bounded(ROWS_IN_HAND);

@@ -32,6 +32,7 @@ use crate::routing::Route;
 use crate::stop::stop;
 use crate::sts::Sts;
 use crate::tls::client::Client;
+use crate::user;
 
 /// How long open sessions and deliveries may go on after the signal to stop. Below the 90 s that service managers give.
 const GRACE: Duration = Duration::from_secs(20);
@@ -72,6 +73,10 @@ pub(super) fn run(
     let _ = directory.read_files(config.alias_files());
     let watched = (site.clone(), dane_memory, Watch::new(&queue, &site.alerts), directory);
     let kept = queue.reader().pauses().map_err(|error| StartError::new(INTERNAL, error))?;
+    let checks = config.login_options().checks;
+    let users = user::Service::new(watched.3.users(), &queue, site.alerts.clone(), checks)
+        .map_err(|error| StartError::new(INTERNAL, error))?;
+    let watched = (watched, users);
     let mut shared = Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
     let shared = Arc::new(shared);
@@ -157,6 +162,9 @@ async fn close(queue: Queue) {
     smol::unblock(move || queue.close()).await;
 }
 
+/// What watches and remembers beside the mail, and who the users are.
+type Watched = ((Site, DaneMemory, Watch, Directory), Arc<user::Service>);
+
 /// What a reload reaches.
 struct Parts {
     shared: Arc<Shared>,
@@ -239,6 +247,8 @@ struct Shared {
     pauses: Pauses,
     /// Aliases.
     directory: Directory,
+    /// Who logs in.
+    users: Arc<user::Service>,
     live: Mutex<Arc<Live>>,
 }
 
@@ -271,8 +281,8 @@ impl Shared {
         dns: dns::Service,
         sts: Arc<Sts>,
         path: Option<PathBuf>,
-        listeners: &[crate::net::Listener],
-        (site, dane_memory, watch, directory): (Site, DaneMemory, Watch, Directory),
+        listeners: &[(inbound::Service, crate::net::Listener)],
+        ((site, dane_memory, watch, directory), users): Watched,
     ) -> Self {
         Self {
             dns,
@@ -280,7 +290,7 @@ impl Shared {
             sts,
             pool: outbound::Pool::default(),
             path,
-            listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
+            listen: listeners.iter().map(|(_, listener)| listener.address().to_string()).collect(),
             started_at: SystemTime::now(),
             at_start: config.clone(),
             site,
@@ -289,6 +299,7 @@ impl Shared {
             pauses: Pauses::default(),
             live: Mutex::new(Live::new(config, &tls, &directory)),
             directory,
+            users,
         }
     }
 
@@ -339,7 +350,9 @@ impl Shared {
             srs: self.site.srs.clone(),
             ..config.inbound_options()
         };
-        inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)))
+        let settings = inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)));
+        let submission = Some(Arc::clone(&tls.submission));
+        settings.with_submission(config.submission_options(), submission, Arc::clone(&self.users))
     }
 
     fn scheduler_options(&self, config: &Config) -> scheduler::Options {
@@ -351,6 +364,9 @@ impl Shared {
         let start = &self.at_start;
         let changed = [
             ("smtp.listen", config.smtp.listen != start.smtp.listen),
+            ("submission.listen", config.submission.listen != start.submission.listen),
+            ("submission.listen_tls", config.submission.listen_tls != start.submission.listen_tls),
+            ("submission.hash_parallel", config.submission.hash_parallel != start.submission.hash_parallel),
             ("state_dir", config.state_dir != start.state_dir),
             ("runtime_dir", config.runtime_dir != start.runtime_dir),
             ("user", config.user != start.user),
@@ -398,6 +414,7 @@ impl Deliver for Deliverer {
 fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<Scheduler>) -> Daemon {
     let (shared, inbound, scheduler) = (Arc::clone(shared), Arc::clone(inbound), Arc::clone(scheduler));
     let (pauses, directory) = (shared.pauses.clone(), shared.directory.clone());
+    let users = Arc::clone(&shared.users);
     Daemon {
         status: Box::new(move || {
             let live = shared.live();
@@ -417,6 +434,7 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
         }),
         pauses,
         directory,
+        users,
     }
 }
 

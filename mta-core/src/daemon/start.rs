@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use super::{CONFIGURATION, INTERNAL, NOT_ALLOWED, StartError, TEMPORARY};
 use crate::config::Config;
 use crate::control::{self, Access};
+use crate::inbound::Service;
 use crate::log::Line;
 use crate::net::{ListenError, Listener, activated};
 use crate::outbound::provider;
@@ -23,7 +24,7 @@ use crate::tls::server::Identity;
 
 /// Everything that had to be had before the first task.
 pub(super) struct Prepared {
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<(Service, Listener)>,
     pub(super) control: UnixListener,
     /// Where programs on this machine hand in mail.
     pub(super) local: UnixListener,
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
 #[derive(Clone)]
 pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
+    /// For users.
+    pub(super) submission: Arc<ServerConfig>,
     /// The record to publish, as `3 1 1 HEX`.
     pub(super) tlsa: String,
 }
@@ -143,19 +146,41 @@ fn folder_error(folder: &Path, error: &io::Error) -> StartError {
 }
 
 /// The sockets of the service manager, or our own.
-fn listeners(config: &Config) -> Result<Vec<Listener>, StartError> {
+fn listeners(config: &Config) -> Result<Vec<(Service, Listener)>, StartError> {
     let handed_over = activated().map_err(|error| {
         StartError::new(CONFIGURATION, format!("a socket of the service manager cannot be used: {error}"))
     })?;
     if !handed_over.is_empty() {
-        return Ok(handed_over.into_iter().map(|(_, listener)| listener).collect());
+        return Ok(handed_over
+            .into_iter()
+            .map(|(name, listener)| (service(&name, &listener), listener))
+            .collect());
     }
-    config
-        .smtp
-        .listen
-        .iter()
-        .map(|&address| Listener::bind(address).map_err(|error| listen_error(&error)))
+    let submission = &config.submission;
+    let wanted = [
+        (Service::Relay, &config.smtp.listen),
+        (Service::Submission, &submission.listen),
+        (Service::SubmissionTls, &submission.listen_tls),
+    ];
+    let wanted =
+        wanted.iter().flat_map(|(service, addresses)| addresses.iter().map(|address| (*service, *address)));
+    wanted
+        .map(|(service, address)| {
+            Listener::bind(address).map(|listener| (service, listener)).map_err(|error| listen_error(&error))
+        })
         .collect()
+}
+
+/// What a socket of the service manager is for: by its name (`FileDescriptorName=`), else by its port.
+fn service(name: &str, listener: &Listener) -> Service {
+    match (name, listener.address().port()) {
+        ("submission", _) => Service::Submission,
+        ("submissions", _) => Service::SubmissionTls,
+        ("smtp", _) => Service::Relay,
+        (_, 587) => Service::Submission,
+        (_, 465) => Service::SubmissionTls,
+        _ => Service::Relay,
+    }
 }
 
 fn listen_error(error: &ListenError) -> StartError {
@@ -191,8 +216,14 @@ pub(super) fn tls(config: &Config, configured: Option<Identity>) -> Result<Tls, 
     let identity = configured
         .map_or_else(|| Identity::load_or_make(&config.state_dir, &config.host_domain()), Ok)
         .map_err(|error| StartError::new(CONFIGURATION, error))?;
-    let server = identity.server_config().map_err(|error| StartError::new(CONFIGURATION, error))?;
-    Ok(Tls { server, tlsa: identity.tlsa_record().to_string() })
+    let wrong = |error| StartError::new(CONFIGURATION, error);
+    let server = identity.server_config().map_err(wrong)?;
+    let submission = if config.submission.client_certificates {
+        identity.config_asking_clients().map_err(wrong)?
+    } else {
+        Arc::clone(&server)
+    };
+    Ok(Tls { server, submission, tlsa: identity.tlsa_record().to_string() })
 }
 
 fn queue_error(error: &OpenError) -> StartError {

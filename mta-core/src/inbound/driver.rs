@@ -15,12 +15,10 @@ use mta_queue::{Presence, Queue};
 use mta_smtp::address::{ForwardPath, ReversePath};
 use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
-use mta_smtp::sasl::server::Answer;
 use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
 
-use crate::inbound::Settings;
-use crate::inbound::policy::RcptDecision;
 use crate::inbound::receive::{Failure, Receiving, Source, refusal};
+use crate::inbound::{Service, Settings, Submission, login};
 use crate::log::Line;
 use crate::net::{Stream, within, write_all};
 use crate::pause;
@@ -48,10 +46,18 @@ const LOGGED_RECIPIENTS: usize = 5;
 pub(super) struct Driver {
     /// Absent only while the TLS handshake has it.
     stream: Option<Stream>,
-    session: Session,
-    settings: Arc<Settings>,
+    pub(super) session: Session,
+    pub(super) settings: Arc<Settings>,
     queue: Queue,
-    source: Source,
+    pub(super) source: Source,
+    /// The service for users.
+    pub(super) submission: Option<Arc<Submission>>,
+    /// TLS is still to begin, before anything is said.
+    implicit_tls: bool,
+    /// The fingerprint of the certificate that the client has shown.
+    pub(super) certificate: Option<Box<str>>,
+    /// Recipients of the message at hand.
+    pub(super) recipients: u64,
     stop: Stop,
     /// The time that open sessions have to end after `stop` is over.
     cut_off: Stop,
@@ -61,7 +67,7 @@ pub(super) struct Driver {
     /// Who is told of failures, in the transaction that is open; for the log.
     reverse_path: Option<ReversePath>,
     /// Boxed: only while a message comes is there anything to keep.
-    receiving: Option<Box<Receiving>>,
+    pub(super) receiving: Option<Box<Receiving>>,
     /// Tells the queue when a message may be near.
     presence: Presence,
     /// When this is over.
@@ -96,6 +102,10 @@ impl Driver {
             presence: queue.presence(),
             queue,
             source,
+            submission: None,
+            implicit_tls: false,
+            certificate: None,
+            recipients: 0,
             stop,
             cut_off,
             stopping: false,
@@ -106,11 +116,31 @@ impl Driver {
         }
     }
 
+    /// The same for another service than the relay's.
+    pub(super) fn serving(mut self, service: Service) -> Self {
+        if service == Service::Relay {
+            return self;
+        }
+        // On the service for users nobody is trusted for where he is.
+        self.source.trusted = false;
+        self.submission.clone_from(&self.settings.submission);
+        let offer = match &self.submission {
+            Some(submission) => submission.session(self.source.client),
+            None => &self.settings.stranger_session,
+        };
+        self.session = Session::new(Instant::now(), Arc::clone(offer), None);
+        self.implicit_tls = service == Service::SubmissionTls;
+        self
+    }
+
     /// Serves the client to the end of the session.
     ///
     /// # Errors
     /// What ended the connection early.
     pub(super) async fn run(mut self) -> io::Result<()> {
+        if self.implicit_tls {
+            Box::pin(self.begin_within_tls()).await?;
+        }
         while !self.finished {
             match self.session.poll() {
                 Output::Send(bytes) => self.send(&bytes).await?,
@@ -220,22 +250,22 @@ impl Driver {
         Ok(match question {
             // RFC 5321 3.8: the client keeps its mail and comes again.
             Question::Connect if self.is_paused() => Verdict::Close(self.paused(421)),
-            Question::Connect => {
-                self.hear_early_talker().await;
-                Verdict::Accept
-            }
+            Question::Connect => match self.blocked() {
+                Some(reply) => Verdict::Close(reply),
+                None => {
+                    self.hear_early_talker().await;
+                    Verdict::Accept
+                }
+            },
             Question::Helo { .. } => Verdict::Accept,
-            // Not offered here.
-            Question::Auth(_) => Verdict::Auth(Answer::Refused),
+            Question::Auth(query) => Box::pin(self.authenticate(query)).await,
             Question::Mail { reverse_path, .. } if self.is_paused() => {
                 self.reverse_path = Some(reverse_path);
                 Verdict::Reply(self.paused(451))
             }
             Question::Mail { reverse_path, parameters } => {
-                let refusal = match &self.source.local {
-                    Some(user) => self.settings.sender_refusal(user, &reverse_path),
-                    None => None,
-                };
+                self.recipients = 0;
+                let refusal = Box::pin(self.sender_refusal(&reverse_path)).await;
                 self.reverse_path = Some(reverse_path);
                 match refusal {
                     Some(reply) => {
@@ -245,25 +275,16 @@ impl Driver {
                     None => self.check_space(parameters.size_bytes.unwrap_or_default()),
                 }
             }
-            // Who does not exist comes back as a notification, as it would from the maildrop.
-            Question::Rcpt { .. } if self.source.local.is_some() => Verdict::Accept,
-            Question::Rcpt { path, .. } if let Some(refusal) = self.returned(&path) => match refusal {
-                None => Verdict::Accept,
+            Question::Rcpt { path, .. } => match Box::pin(self.recipient(&path)).await {
+                None => {
+                    self.recipients += 1;
+                    Verdict::Accept
+                }
                 Some(reply) => {
                     ::log::info!("{}", self.line("recipient-refused", &reply).with("rcpt", &path));
                     Verdict::Reply(reply)
                 }
             },
-            Question::Rcpt { path, .. } if self.settings.may_block(&path) => {
-                let (settings, client) = (Arc::clone(&self.settings), self.source.client);
-                let asked = path.clone();
-                let decision = smol::unblock(move || settings.recipient(client, &asked)).await;
-                self.recipient(&path, decision)
-            }
-            Question::Rcpt { path, .. } => {
-                let decision = self.settings.recipient(self.source.client, &path);
-                self.recipient(&path, decision)
-            }
             Question::Data { mut envelope } => {
                 if let Some(rewrite) = &self.settings.options.sender_rewrite
                     && self.source.trusted
@@ -280,19 +301,8 @@ impl Driver {
         })
     }
 
-    /// What a recipient is answered.
-    fn recipient(&self, path: &ForwardPath, decision: RcptDecision) -> Verdict {
-        match decision.refusal() {
-            None => Verdict::Accept,
-            Some(reply) => {
-                ::log::info!("{}", self.line("recipient-refused", &reply).with("rcpt", path));
-                Verdict::Reply(reply)
-            }
-        }
-    }
-
     /// Whether a recipient is a rewritten sender of ours, and if so the refusal, if it is refused.
-    fn returned(&self, path: &ForwardPath) -> Option<Option<Reply>> {
+    pub(super) fn returned(&self, path: &ForwardPath) -> Option<Option<Reply>> {
         let null = self.reverse_path.as_ref().is_some_and(ReversePath::is_null);
         self.settings.returned(path, null)
     }
@@ -343,9 +353,10 @@ impl Driver {
 
     /// Takes responsibility for the message, or says why not. Never raced: what is committed is answered.
     async fn commit(&mut self, size_octets: u64, header: HeaderFacts) -> Verdict {
-        let Some(receiving) = self.receiving.take() else {
+        let Some(mut receiving) = self.receiving.take() else {
             return Verdict::Reply(Reply::with_status(451, (4, 3, 0), "no message"));
         };
+        self.sign_in(&mut receiving).await;
         let line = self.message_line("accepted", &receiving).with("size", size_octets);
         let received = receiving.commit(header, &mut self.presence).await;
         self.reverse_path = None;
@@ -367,7 +378,34 @@ impl Driver {
 
     /// Does the handshake. A client that fails it is gone; nothing of the session before lives on.
     async fn start_tls(&mut self) -> io::Result<()> {
-        let (Some(Stream::Plain(stream)), Some(config)) = (self.stream.take(), &self.settings.tls) else {
+        if let Some(tls) = self.handshake().await? {
+            self.session.handle(Instant::now(), Input::TlsStarted(tls));
+        }
+        Ok(())
+    }
+
+    /// TLS before anything is said (RFC 8314 3.3); the session begins within it.
+    async fn begin_within_tls(&mut self) -> io::Result<()> {
+        if let Some(reply) = self.blocked() {
+            // Nobody is told who does not speak TLS yet: the line is in the log.
+            ::log::info!("{}", self.line("refused", &reply));
+            self.finished = true;
+            return Ok(());
+        }
+        if let (Some(tls), Some(submission)) = (self.handshake().await?, &self.submission) {
+            let offer = Arc::clone(submission.session(self.source.client));
+            self.session = Session::new(Instant::now(), offer, Some(tls));
+        }
+        Ok(())
+    }
+
+    /// Does the handshake. `None` where it failed: the session is over.
+    async fn handshake(&mut self) -> io::Result<Option<TlsInfo>> {
+        let config = match &self.submission {
+            Some(submission) => &submission.tls,
+            None => &self.settings.tls,
+        };
+        let (Some(Stream::Plain(stream)), Some(config)) = (self.stream.take(), config) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let acceptor = TlsAcceptor::from(Arc::clone(config));
@@ -378,13 +416,15 @@ impl Driver {
                 let line = Line::new("tls-failed").with("client", self.source.name());
                 ::log::info!("{}", line.with_some("helo", self.session.client_name()).with("reason", error));
                 self.finished = true;
-                return Ok(());
+                return Ok(None);
             }
         };
-        let tls = tls_info(stream.get_ref().1);
+        let mut tls = tls_info(stream.get_ref().1);
+        if self.submission.is_some() {
+            self.certificate = login::bind(stream.get_ref().1, &mut tls);
+        }
         self.stream = Some(Stream::Tls(Box::new(stream)));
-        self.session.handle(Instant::now(), Input::TlsStarted(tls));
-        Ok(())
+        Ok(Some(tls))
     }
 
     /// Ends the connection so that the client can read our last reply.
@@ -413,7 +453,7 @@ impl Driver {
     }
 
     /// The beginning of a log line about this session.
-    fn line(&self, event: &'static str, reply: &Reply) -> Line {
+    pub(super) fn line(&self, event: &'static str, reply: &Reply) -> Line {
         Line::new(event)
             .with("client", self.source.name())
             .with_some("helo", self.session.client_name())
@@ -450,6 +490,7 @@ impl Driver {
             .with("mailfrom", &envelope.reverse_path)
             .with("rcpt", recipients(envelope))
             .with("nrcpt", envelope.recipients.len())
+            .with_some("user", self.session.login())
             .with("tls", self.session.tls().map_or("none", |tls| tls.version.as_str()))
     }
 }

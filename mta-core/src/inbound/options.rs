@@ -13,8 +13,9 @@ use crate::auth::Verifier;
 use crate::auth::dkim::KeyRing;
 use crate::auth::srs::Srs;
 use crate::config::Network;
-use crate::inbound::{LocalOptions, SenderRewrite};
+use crate::inbound::{LocalOptions, SenderRewrite, Submission, SubmissionOptions};
 use crate::pause::Pauses;
+use crate::user;
 
 /// The options of the relay service.
 #[derive(Debug, Clone)]
@@ -84,7 +85,7 @@ impl Options {
 }
 
 /// Everything a session is made with. A reload makes new ones for the sessions that follow.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub(super) options: Options,
     /// For clients in the relay networks.
@@ -95,6 +96,8 @@ pub struct Settings {
     pub(super) stranger_session: Arc<SessionOptions>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// For users; without it nobody can log in.
+    pub(super) submission: Option<Arc<Submission>>,
 }
 
 impl Settings {
@@ -124,7 +127,21 @@ impl Settings {
         local_session.extensions.require_tls = true;
         let (session, stranger_session) = (Arc::new(session), Arc::new(stranger_session));
         let local_session = Arc::new(local_session);
-        Arc::new(Self { options, session, local_session, stranger_session, accounts, tls })
+        let submission = None;
+        Arc::new(Self { options, session, local_session, stranger_session, accounts, tls, submission })
+    }
+
+    /// The same, with the service for users.
+    #[must_use]
+    pub fn with_submission(
+        self: Arc<Self>,
+        options: SubmissionOptions,
+        tls: Option<Arc<ServerConfig>>,
+        users: Arc<user::Service>,
+    ) -> Arc<Self> {
+        let submission = Submission::new(options, &self.session, tls, users);
+        let settings = Arc::unwrap_or_clone(self);
+        Arc::new(Self { submission: Some(Arc::new(submission)), ..settings })
     }
 }
 

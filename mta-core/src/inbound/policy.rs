@@ -86,14 +86,20 @@ impl Settings {
     }
 
     /// Decides about a recipient.
-    pub(super) fn recipient(&self, client: IpAddr, path: &ForwardPath) -> RcptDecision {
+    #[cfg(test)]
+    fn recipient(&self, client: IpAddr, path: &ForwardPath) -> RcptDecision {
+        self.recipient_for(self.may_relay(client), path)
+    }
+
+    /// Decides about a recipient. `may_relay`: the client is in a relay network, or has logged in.
+    pub(super) fn recipient_for(&self, may_relay: bool, path: &ForwardPath) -> RcptDecision {
         match path {
             ForwardPath::Postmaster => self.postmaster(),
-            ForwardPath::Mailbox(mailbox) => self.mailbox(client, mailbox),
+            ForwardPath::Mailbox(mailbox) => self.mailbox(may_relay, mailbox),
         }
     }
 
-    fn mailbox(&self, client: IpAddr, mailbox: &Mailbox) -> RcptDecision {
+    fn mailbox(&self, may_relay: bool, mailbox: &Mailbox) -> RcptDecision {
         match self.accounts.recipient(mailbox) {
             Recipient::Maildir(_)
             | Recipient::Lmtp(_)
@@ -108,7 +114,7 @@ impl Settings {
                 RcptDecision::Unclear
             }
             Recipient::Unknown => RcptDecision::Unknown,
-            Recipient::Foreign if self.may_relay(client) => RcptDecision::Accept,
+            Recipient::Foreign if may_relay => RcptDecision::Accept,
             Recipient::Foreign => RcptDecision::RelayDenied,
         }
     }

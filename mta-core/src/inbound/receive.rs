@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use mta_queue::{ContentWriter, NewMessage, Origin, OriginKind, Presence, Queue, QueueError, QueueId};
@@ -20,6 +21,7 @@ use crate::content::header::{Splitter, TooLong};
 use crate::content::message_id::message_id;
 use crate::content::{self, Arrival, Disposition};
 use crate::inbound::{LocalUser, Settings};
+use crate::user::Roster;
 
 /// Content up to this size stays in memory at the queue's writer, and writing it does not block.
 const IN_MEMORY_OCTETS: u64 = 32 * 1024;
@@ -33,17 +35,34 @@ pub(crate) struct Source {
     pub(crate) trusted: bool,
     /// The user of the system, where it is a program on this machine.
     pub(crate) local: Option<LocalUser>,
+    /// Who has logged in.
+    pub(crate) login: Option<Arc<Login>>,
+}
+
+/// A user who has logged in, and what holds for the message that he sends.
+#[derive(Debug, Clone)]
+pub(crate) struct Login {
+    /// The login name.
+    pub(crate) user: String,
+    /// As whom he may send.
+    pub(crate) roster: Arc<Roster>,
+    /// Whether that is checked.
+    pub(crate) check_sender: bool,
+    /// The trace line does not tell where he is.
+    pub(crate) hide_client: bool,
+    /// Why what he sends is held.
+    pub(crate) hold: Option<String>,
 }
 
 impl Source {
     /// A client on the network.
     pub(crate) fn network(client: IpAddr, trusted: bool) -> Self {
-        Self { client, trusted, local: None }
+        Self { client, trusted, local: None, login: None }
     }
 
     /// A program on this machine.
     pub(crate) fn local(user: LocalUser) -> Self {
-        Self { client: IpAddr::V4(Ipv4Addr::LOCALHOST), trusted: true, local: Some(user) }
+        Self { client: IpAddr::V4(Ipv4Addr::LOCALHOST), trusted: true, local: Some(user), login: None }
     }
 
     /// The client, for the log.
@@ -52,6 +71,11 @@ impl Source {
             Some(user) => format!("local:{}", user.name),
             None => self.client.to_string(),
         }
+    }
+
+    /// Whether the trace line is not to tell where the message came from.
+    pub(crate) fn hides_client(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| login.hide_client)
     }
 }
 
@@ -119,6 +143,8 @@ impl Receiving {
         source: &Source,
         settings: &Settings,
     ) -> Self {
+        // Of our own networks, of a program here, or of a user who has logged in.
+        let ours = source.trusted || session.login().is_some();
         let arrival = Arrival {
             id: queue.new_id(),
             received_at: SystemTime::now(),
@@ -127,8 +153,8 @@ impl Receiving {
             protocol: protocol(session.protocol(), envelope.parameters.smtputf8),
             tls: session.tls().cloned(),
             hostname: settings.options.hostname.clone(),
-            verifier: settings.options.verifier.clone().filter(|_| !source.trusted),
-            keys: settings.options.keys.clone().filter(|_| source.trusted),
+            verifier: settings.options.verifier.clone().filter(|_| !ours),
+            keys: settings.options.keys.clone().filter(|_| ours),
         };
         let header = Splitter::new(settings.options.limits.header_octets);
         Self { queue: queue.clone(), envelope, arrival, header, digest: None, body: Ok(queue.content()) }
@@ -169,6 +195,11 @@ impl Receiving {
     /// Whether its content is so large that nobody should wait for it.
     pub(super) fn is_large(&self) -> bool {
         self.body.as_ref().is_ok_and(|body| body.size_bytes() > IN_MEMORY_OCTETS)
+    }
+
+    /// Says who sends this, and what holds for it.
+    pub(super) fn sent_by(&mut self, login: Login) {
+        self.arrival.source.login = Some(Arc::new(login));
     }
 
     /// Lets the stages decide, hands the whole message to the queue and waits for its commit.
@@ -239,8 +270,13 @@ fn origin(arrival: &Arrival) -> Origin {
         return Origin { kind: OriginKind::Local, user: Some(user.name.clone()), ..Origin::default() };
     }
     Origin {
-        kind: if source.trusted { OriginKind::Submission } else { OriginKind::Smtp },
+        kind: if source.trusted || source.login.is_some() {
+            OriginKind::Submission
+        } else {
+            OriginKind::Smtp
+        },
         client: Some(source.client),
+        user: source.login.as_ref().map(|login| login.user.clone()),
         helo: Some(client_name.clone()),
         tls: tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
         ..Origin::default()
@@ -251,6 +287,8 @@ fn origin(arrival: &Arrival) -> Origin {
 fn protocol(plain: &'static str, smtputf8: bool) -> &'static str {
     match (plain, smtputf8) {
         ("ESMTPS", true) => "UTF8SMTPS",
+        ("ESMTPA", true) => "UTF8SMTPA",
+        ("ESMTPSA", true) => "UTF8SMTPSA",
         (_, true) => "UTF8SMTP",
         (plain, false) => plain,
     }

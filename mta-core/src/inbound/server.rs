@@ -23,6 +23,17 @@ use crate::log::Line;
 use crate::net::{ConnectionLimit, Full, Listener, Stream};
 use crate::stop::{Stop, stop};
 
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Mail from other servers, and from networks that may relay.
+    Relay,
+    /// Mail from users, with STARTTLS.
+    Submission,
+    /// Mail from users, with TLS from the first octet.
+    SubmissionTls,
+}
+
 /// Mail coming in by SMTP.
 #[derive(Debug)]
 pub struct Server {
@@ -81,7 +92,7 @@ impl Server {
     /// message is cut short by it, and returns when all are gone, at the latest after `grace`.
     pub async fn run(
         self: Arc<Self>,
-        listeners: Vec<Listener>,
+        listeners: Vec<(Service, Listener)>,
         local: Option<UnixListener>,
         stop: Stop,
         grace: Duration,
@@ -117,7 +128,13 @@ impl Server {
     }
 
     /// Accepts from one listener until the task is cancelled.
-    async fn accept(self: Arc<Self>, listener: Listener, stop: Stop, cut_off: Stop, alive: Alive) {
+    async fn accept(
+        self: Arc<Self>,
+        (service, listener): (Service, Listener),
+        stop: Stop,
+        cut_off: Stop,
+        alive: Alive,
+    ) {
         loop {
             let (stream, peer) = listener.accept().await;
             let settings = self.settings();
@@ -133,6 +150,7 @@ impl Server {
             let stops = (stop.clone(), cut_off.clone());
             let source = Source::network(client, settings.may_relay(client));
             let driver = Driver::new(Stream::Plain(stream), source, settings, self.queue.clone(), stops);
+            let driver = driver.serving(service);
             // Boxed, because each layer around a future makes another copy of it.
             let session = Box::pin(driver.run());
             let (cut_off, alive) = (cut_off.clone(), alive.clone());

@@ -73,7 +73,7 @@ impl Drop for Permit {
 }
 
 /// The address a client counts by: an IPv6 client has a /64 to itself, so that is one client.
-fn counted_as(client: IpAddr) -> IpAddr {
+pub(crate) fn counted_as(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

@@ -9,6 +9,7 @@ mod listener;
 mod stream;
 
 pub use deadline::{within, write_all};
+pub(crate) use limit::counted_as;
 pub use limit::{ConnectionLimit, Full, Permit};
 pub use listener::{ListenError, Listener, activated};
 pub use stream::Stream;

@@ -2,5 +2,6 @@
 //! `outbound::tls_policy`, not here.
 
 pub mod client;
+mod client_certificate;
 pub(crate) mod judged;
 pub mod server;

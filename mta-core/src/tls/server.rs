@@ -25,6 +25,8 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::client_certificate::AnyCertificate;
+
 /// The directory of the own key within the state directory.
 const OWN_DIRECTORY: &str = "tls";
 
@@ -141,14 +143,29 @@ impl Identity {
     /// # Errors
     /// `IdentityError::Mismatch` where the key is not the certificate's, or of a kind that is not supported.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        self.config(false)
+    }
+
+    /// The same, asking the client for a certificate, which it may have or not.
+    ///
+    /// # Errors
+    /// As `server_config`.
+    pub fn config_asking_clients(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        self.config(true)
+    }
+
+    fn config(&self, ask_clients: bool) -> Result<Arc<ServerConfig>, IdentityError> {
         let mismatch = |error: rustls::Error| IdentityError::Mismatch { reason: error.to_string() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(mismatch)?
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(mismatch)?;
+        let builder = if ask_clients {
+            builder.with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let config = builder.with_single_cert(self.chain.clone(), self.key.clone_key()).map_err(mismatch)?;
         Ok(Arc::new(config))
     }
 }

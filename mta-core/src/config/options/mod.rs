@@ -8,6 +8,7 @@ mod sendmail;
 mod site;
 mod smtp;
 mod sts;
+mod submission;
 
 use super::table::OptionSpec;
 
@@ -16,6 +17,11 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("", "The host itself."),
     ("log", "Log output: one line per event, key=value, queue id first."),
     ("smtp", "Mail coming in by SMTP on the relay service."),
+    (
+        "submission",
+        "Mail coming in from own users, who log in (RFC 6409): mta-cli user add makes them. Nothing listens unless an \
+         address is given. A message is completed where it has no Date, Message-ID or From, and Bcc is taken out.",
+    ),
     (
         "auth",
         "Who sent this: verification of mail that comes from outside. Each result stands in \
@@ -81,6 +87,7 @@ pub(super) fn all() -> Vec<OptionSpec> {
     let mut rows = site::rows();
     rows.extend(local::rows());
     rows.extend(smtp::rows());
+    rows.extend(submission::rows());
     rows.extend(sendmail::rows());
     rows.extend(auth::rows());
     rows.extend(outbound::rows());

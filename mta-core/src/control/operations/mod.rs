@@ -17,6 +17,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod users;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use super::views::StatusView;
 use crate::account::Directory;
 use crate::outbound::scheduler::Scheduler;
 use crate::pause::Pauses;
+use crate::user;
 
 /// Where rows go: says whether more are wanted.
 pub type Rows<'a> = &'a mut dyn FnMut(Value) -> bool;
@@ -58,6 +60,8 @@ pub struct Daemon {
     pub pauses: Pauses,
     /// The aliases, as everybody in the daemon sees them.
     pub directory: Directory,
+    /// Who logs in.
+    pub users: Arc<user::Service>,
 }
 
 /// The operations on a queue.
@@ -137,6 +141,13 @@ impl Operations for QueueOperations {
             Request::AliasPut(arguments) => self.put_alias(peer, arguments),
             Request::AliasDelete(address) => self.delete_alias(peer, address),
             Request::ReportTls(arguments) => self.report_tls(arguments, row),
+            Request::UserList => self.users(None, row),
+            Request::UserShow(name) => self.users(Some(name), row),
+            Request::UserAdd(arguments) => self.add_user(peer, arguments),
+            Request::UserChange(arguments) => self.change_user(peer, arguments),
+            Request::UserRemove(name) => self.remove_user(peer, name),
+            Request::UserGrant(arguments) => self.grant(peer, arguments),
+            Request::UserRelease(name) => self.release_user(peer, name),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod request;
 mod select;
+mod user;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ pub use self::arguments::{
 };
 pub use self::request::{ReportTlsArguments, Request};
 pub use self::select::{ListArguments, Select};
+pub use self::user::{GrantArguments, ScramArguments, SecretArguments, UserArguments, UserChangeArguments};
 
 /// The protocol's version. It is raised when a field changes its meaning; new fields and operations do not raise it.
 pub const VERSION: u32 = 1;

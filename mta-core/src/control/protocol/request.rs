@@ -7,6 +7,7 @@ use super::arguments::{
     AliasArguments, ChangeArguments, ContentArguments, CountArguments, DestinationArguments, EditArguments,
     HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, TraceArguments,
 };
+use super::user::{GrantArguments, SecretArguments, UserArguments, UserChangeArguments};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,27 @@ pub enum Request {
     /// A row for each policy under which TLS sessions were counted on a day.
     #[serde(rename = "report.tls")]
     ReportTls(ReportTlsArguments),
+    /// A row for each user.
+    #[serde(rename = "user.list")]
+    UserList,
+    /// One row: a user.
+    #[serde(rename = "user.show")]
+    UserShow(String),
+    /// Adds a user.
+    #[serde(rename = "user.add")]
+    UserAdd(UserArguments),
+    /// Changes a user.
+    #[serde(rename = "user.change")]
+    UserChange(UserChangeArguments),
+    /// Removes a user.
+    #[serde(rename = "user.remove")]
+    UserRemove(String),
+    /// Lets a user do something more, or no longer; `count` is 0 where nothing changed.
+    #[serde(rename = "user.grant")]
+    UserGrant(GrantArguments),
+    /// Lets a user send again whom the brake held; `count` is how many recipients were let go.
+    #[serde(rename = "user.release")]
+    UserRelease(String),
 }
 
 impl Request {
@@ -114,7 +136,9 @@ impl Request {
             | Self::Trace(_)
             | Self::Log(_)
             | Self::AliasList
-            | Self::ReportTls(_) => false,
+            | Self::ReportTls(_)
+            | Self::UserList
+            | Self::UserShow(_) => false,
             Self::QueueRetry(_)
             | Self::QueueHold(_)
             | Self::QueueRelease(_)
@@ -129,7 +153,27 @@ impl Request {
             | Self::HoldRuleRemove(_)
             | Self::DestinationReset(_)
             | Self::Pause(_)
-            | Self::Resume(_) => true,
+            | Self::Resume(_)
+            | Self::UserAdd(_)
+            | Self::UserChange(_)
+            | Self::UserRemove(_)
+            | Self::UserGrant(_)
+            | Self::UserRelease(_) => true,
+        }
+    }
+
+    /// The same for the log: what is kept of a password is left out.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        match self.clone() {
+            Self::UserAdd(arguments) => {
+                Self::UserAdd(UserArguments { secret: SecretArguments::default(), ..arguments })
+            }
+            Self::UserChange(arguments) => {
+                let secret = arguments.secret.as_ref().map(|_| SecretArguments::default());
+                Self::UserChange(UserChangeArguments { secret, ..arguments })
+            }
+            other => other,
         }
     }
 

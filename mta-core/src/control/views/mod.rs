@@ -3,6 +3,7 @@
 mod administer;
 mod message;
 mod status;
+mod user;
 
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ pub use self::administer::{
 };
 pub use self::message::{AttemptView, EventView, MessageView, RecipientView, ResultView};
 pub use self::status::{AlertView, CountsView, StatusView};
+pub use self::user::UserView;
 
 /// A time as RFC 3339, whole seconds, UTC.
 pub fn rfc3339(time: SystemTime) -> String {
