@@ -19,12 +19,22 @@ pub enum Kind {
     Queue,
     /// A user sends so much more than ever that his mail is held.
     Runaway,
+    /// A new certificate cannot be used; the old one is shown on.
+    Certificate,
 }
 
 impl Kind {
     /// All kinds, in the order of the manual.
-    pub const ALL: [Self; 7] =
-        [Self::SiteFault, Self::Provider, Self::Paused, Self::Disk, Self::Dane, Self::Queue, Self::Runaway];
+    pub const ALL: [Self; 8] = [
+        Self::SiteFault,
+        Self::Provider,
+        Self::Paused,
+        Self::Disk,
+        Self::Dane,
+        Self::Queue,
+        Self::Runaway,
+        Self::Certificate,
+    ];
 
     /// The word for it in the log, in JSON and in the database.
     pub fn word(self) -> &'static str {
@@ -36,6 +46,7 @@ impl Kind {
             Self::Dane => "dane",
             Self::Queue => "queue",
             Self::Runaway => "runaway",
+            Self::Certificate => "certificate",
         }
     }
 
@@ -81,6 +92,11 @@ impl Kind {
                 "A user sends to far more recipients than ever before, or most of them do not exist: as a rule somebody \
                  has guessed the password. What the user sends is taken and held. Give another password (user passwd), \
                  drop what is held if it is not the user's, and let the rest go with user release."
+            }
+            Self::Certificate => {
+                "The files of a certificate were replaced by some that cannot be used: they do not belong together, or \
+                 the service user may not read them. What was shown before is shown on. Put a chain and its key in \
+                 place that belong together; they are taken up by themselves."
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::outbound::{breaker, scheduler};
 use crate::privilege::ServiceUser;
 use crate::routing::table::RoutingTable;
 use crate::routing::{self, RelayAuth, RelayHost, Route};
+use crate::tls::identities;
 use crate::user::{external, guard, login, password, rate};
 use crate::{auth, dns, inbound, outbound};
 
@@ -281,6 +282,20 @@ impl Config {
                 .external_auth
                 .clone()
                 .map(|socket| external::External { socket, timeout: submission.external_timeout }),
+        }
+    }
+
+    /// Where the certificates lie that clients are shown.
+    pub fn tls_sources(&self) -> identities::Sources {
+        let tls = &self.tls;
+        let first = tls.certificate_file.clone().zip(tls.key_file.clone());
+        let more =
+            tls.certificate_dirs.iter().map(|dir| (dir.join("fullchain.pem"), dir.join("privkey.pem")));
+        identities::Sources {
+            files: first.into_iter().chain(more).collect(),
+            state_dir: self.state_dir.clone(),
+            hostname: self.host_domain(),
+            watch: tls.watch_interval,
         }
     }
 

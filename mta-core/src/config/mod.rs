@@ -203,6 +203,10 @@ pub struct Tls {
     pub certificate_file: Option<PathBuf>,
     /// PEM file with the private key.
     pub key_file: Option<PathBuf>,
+    /// Folders with further certificates: fullchain.pem and privkey.pem in each.
+    pub certificate_dirs: Vec<PathBuf>,
+    /// How often, at most, the files are looked at.
+    pub watch_interval: Duration,
 }
 
 /// A domain whose mail is delivered here, or taken for another host.

@@ -295,6 +295,7 @@ mod tests {
             protocol: "ESMTPSA",
             tls: None,
             hostname: Domain::parse("mx.example").expect("a domain"),
+            verifier: None,
         }
     }
 

@@ -8,7 +8,7 @@ use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
 use mta_queue::Queue;
 
-use super::start::{self, Prepared, Tls};
+use super::start::{Prepared, Tls};
 use super::watch::Watch;
 use super::{CONFIGURATION, INTERNAL, StartError};
 use crate::account::Directory;
@@ -21,7 +21,7 @@ use crate::config::{Applied, Config};
 use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
 use crate::delivery::local;
 use crate::dns;
-use crate::inbound;
+use crate::inbound::{self, SubmissionTls};
 use crate::log::Line;
 use crate::outbound::dane_memory::DaneMemory;
 use crate::outbound::provider::{self, Providers};
@@ -77,13 +77,14 @@ pub(super) fn run(
     let users = user::Service::new(watched.3.users(), &queue, site.alerts.clone(), checks)
         .map_err(|error| StartError::new(INTERNAL, error))?;
     let watched = (watched, users);
-    let mut shared = Shared::new(&config, tls.clone(), dns.clone(), sts, path, &listeners, watched);
+    tls.identities.tell(site.alerts.clone());
+    let mut shared = Shared::new(&config, tls, dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
     let shared = Arc::new(shared);
     shared.warn_of_pauses();
     let options = shared.scheduler_options(&config);
     let scheduler = Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), options, site);
-    let inbound = inbound::Server::new(shared.inbound_settings(&config, &tls), queue.clone());
+    let inbound = inbound::Server::new(shared.inbound_settings(&config), queue.clone());
     let operations =
         QueueOperations::live(queue.clone(), Arc::clone(&scheduler), status(&shared, &inbound, &scheduler));
     let watching = shared.watch.clone().run(shared.pauses.clone());
@@ -178,8 +179,10 @@ impl Parts {
         let live = self.shared.live();
         let line = Line::new("ready").with("version", env!("CARGO_PKG_VERSION")).with("host", &live.hostname);
         ::log::info!("{}", line.with("listen", self.shared.listen.join(",")));
-        let publish = format!("_25._tcp.{}. IN TLSA {}", live.hostname, live.tlsa);
-        ::log::info!("{}", Line::new("tlsa").with("publish", publish));
+        for record in self.shared.tls.identities.tlsa() {
+            let publish = format!("_25._tcp.{}. IN TLSA {record}", live.hostname);
+            ::log::info!("{}", Line::new("tlsa").with("publish", publish));
+        }
         notify(&[sd_notify::NotifyState::Ready]);
     }
 
@@ -211,15 +214,14 @@ impl Parts {
     fn try_reload(&self) -> Result<(), String> {
         let path = self.shared.path.as_ref().ok_or("there is no configuration file: nothing to read")?;
         let config = Config::load(path).map_err(|errors| errors.to_string())?;
-        let identity = start::configured_identity(&config).map_err(|error| error.text)?;
-        let tls = start::tls(&config, identity).map_err(|error| error.text)?;
         let providers = provider::load(config.outbound.provider_replies_file.as_deref())
             .map_err(|error| format!("outbound.provider_replies_file: {error}"))?;
+        self.shared.tls.identities.reload(config.tls_sources()).map_err(|error| error.to_string())?;
         self.shared.warn_of_restart(&config);
         let _ = self.shared.directory.read_files(config.alias_files());
-        self.inbound.reload(self.shared.inbound_settings(&config, &tls));
+        self.inbound.reload(self.shared.inbound_settings(&config));
         self.shared.site.providers.reload(providers);
-        self.shared.apply(&config, &tls);
+        self.shared.apply(&config);
         self.scheduler.reload(self.shared.scheduler_options(&config));
         crate::log::init(config.log.target, config.log.level)
     }
@@ -228,6 +230,8 @@ impl Parts {
 /// What all tasks share, and what a reload changes of it.
 struct Shared {
     dns: dns::Service,
+    /// What clients are shown.
+    tls: Tls,
     tls_client: Arc<Client>,
     sts: Arc<Sts>,
     /// Sessions to other servers that rest between two messages.
@@ -257,11 +261,10 @@ struct Live {
     applied: Applied,
     hands: local::Hands,
     hostname: String,
-    tlsa: String,
 }
 
 impl Live {
-    fn new(config: &Config, tls: &Tls, directory: &Directory) -> Arc<Self> {
+    fn new(config: &Config, directory: &Directory) -> Arc<Self> {
         let applied = Applied::with_directory(config, directory);
         let hostname = config.effective_hostname().to_string();
         let hands = local::Hands {
@@ -270,7 +273,7 @@ impl Live {
             process: config.delivery_process(),
             lmtp_limits: applied.outbound.smtp,
         };
-        Arc::new(Self { applied, hands, hostname, tlsa: tls.tlsa.clone() })
+        Arc::new(Self { applied, hands, hostname })
     }
 }
 
@@ -286,6 +289,7 @@ impl Shared {
     ) -> Self {
         Self {
             dns,
+            tls,
             tls_client: sts.tls_client(),
             sts,
             pool: outbound::Pool::default(),
@@ -297,7 +301,7 @@ impl Shared {
             dane_memory,
             watch,
             pauses: Pauses::default(),
-            live: Mutex::new(Live::new(config, &tls, &directory)),
+            live: Mutex::new(Live::new(config, &directory)),
             directory,
             users,
         }
@@ -331,13 +335,13 @@ impl Shared {
         self.site.alerts.open().iter().map(AlertView::from).collect()
     }
 
-    fn apply(&self, config: &Config, tls: &Tls) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, tls, &self.directory);
+    fn apply(&self, config: &Config) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, &self.directory);
         // Nothing rides on what another configuration allowed.
         self.pool.clear();
     }
 
-    fn inbound_settings(&self, config: &Config, tls: &Tls) -> Arc<inbound::Settings> {
+    fn inbound_settings(&self, config: &Config) -> Arc<inbound::Settings> {
         let accounts = Arc::new(config.accounts().with_directory(self.directory.clone()));
         let verifier = config.auth.verify.then(|| {
             let receiver = config.host_domain().to_string();
@@ -350,9 +354,10 @@ impl Shared {
             srs: self.site.srs.clone(),
             ..config.inbound_options()
         };
-        let settings = inbound::Settings::new(options, accounts, Some(Arc::clone(&tls.server)));
-        let submission = Some(Arc::clone(&tls.submission));
-        settings.with_submission(config.submission_options(), submission, Arc::clone(&self.users))
+        let settings = inbound::Settings::new(options, accounts, Some(Arc::clone(&self.tls.server)));
+        let tls = if config.submission.client_certificates { &self.tls.asking } else { &self.tls.server };
+        let tls = SubmissionTls { config: Arc::clone(tls), identities: self.tls.identities.clone() };
+        settings.with_submission(config.submission_options(), Some(tls), Arc::clone(&self.users))
     }
 
     fn scheduler_options(&self, config: &Config) -> scheduler::Options {
@@ -427,7 +432,12 @@ fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<
                 sessions: inbound.open_sessions() as u64,
                 deliveries: scheduler.deliveries() as u64,
                 dns: shared.dns.report().reason,
-                tlsa: Some(format!("_25._tcp.{}. IN TLSA {}", live.hostname, live.tlsa)),
+                tlsa: shared
+                    .tls
+                    .identities
+                    .tlsa()
+                    .first()
+                    .map(|record| format!("_25._tcp.{}. IN TLSA {record}", live.hostname)),
                 alerts: shared.open_alerts(),
                 ..StatusView::default()
             }

@@ -20,6 +20,7 @@ use crate::net::{ListenError, Listener, activated};
 use crate::outbound::provider;
 use crate::privilege::{ServiceUser, is_root};
 use crate::sendmail::maildrop;
+use crate::tls::identities::{self, Identities, Sources};
 use crate::tls::server::Identity;
 
 /// Everything that had to be had before the first task.
@@ -39,10 +40,9 @@ pub(super) struct Prepared {
 #[derive(Clone)]
 pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
-    /// For users.
-    pub(super) submission: Arc<ServerConfig>,
-    /// The record to publish, as `3 1 1 HEX`.
-    pub(super) tlsa: String,
+    /// The same, asking clients for a certificate.
+    pub(super) asking: Arc<ServerConfig>,
+    pub(super) identities: Identities,
 }
 
 /// Runs the stages in order. Afterwards the process is no longer root.
@@ -64,12 +64,15 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, StartError> {
     make_maildrop(&config.maildrop(), user.as_ref());
     // A configured key may be readable by root alone. The own one is made and read as the service user, so that
     // nothing in a folder that user can write is ever touched by root.
-    let configured = configured_identity(config)?;
+    let sources = config.tls_sources();
+    let configured = identities::configured(&sources).map_err(|error| {
+        StartError::new(CONFIGURATION, format!("tls.certificate_file and others: {error}"))
+    })?;
     if let Some(user) = &user {
         user.become_for_good().map_err(|error| StartError::new(NOT_ALLOWED, error))?;
     }
     check_writable(&config.state_dir)?;
-    let tls = tls(config, configured)?;
+    let tls = tls(sources, configured)?;
     let providers = provider::load(config.outbound.provider_replies_file.as_deref()).map_err(|error| {
         StartError::new(CONFIGURATION, format!("outbound.provider_replies_file: {error}"))
     })?;
@@ -201,29 +204,17 @@ fn socket_error(path: &Path, error: &io::Error) -> StartError {
     StartError::new(exit, format!("the socket {}: {error}", path.display()))
 }
 
-/// The certificate and key of the configuration, where it names them.
-pub(super) fn configured_identity(config: &Config) -> Result<Option<Identity>, StartError> {
-    let (Some(certificate), Some(key)) = (&config.tls.certificate_file, &config.tls.key_file) else {
-        return Ok(None);
-    };
-    Identity::load(certificate, key).map(Some).map_err(|error| {
-        StartError::new(CONFIGURATION, format!("tls.certificate_file and tls.key_file: {error}"))
-    })
-}
-
-/// What clients are shown: the configured identity, or our own, made at first start.
-pub(super) fn tls(config: &Config, configured: Option<Identity>) -> Result<Tls, StartError> {
-    let identity = configured
-        .map_or_else(|| Identity::load_or_make(&config.state_dir, &config.host_domain()), Ok)
-        .map_err(|error| StartError::new(CONFIGURATION, error))?;
+/// What clients are shown: the configured identities, which were loaded as root, or our own, made at first start.
+fn tls(sources: Sources, configured: Option<Vec<Identity>>) -> Result<Tls, StartError> {
     let wrong = |error| StartError::new(CONFIGURATION, error);
-    let server = identity.server_config().map_err(wrong)?;
-    let submission = if config.submission.client_certificates {
-        identity.config_asking_clients().map_err(wrong)?
-    } else {
-        Arc::clone(&server)
+    let loaded = match configured {
+        Some(loaded) => loaded,
+        None => identities::load(&sources).map_err(wrong)?,
     };
-    Ok(Tls { server, submission, tlsa: identity.tlsa_record().to_string() })
+    let identities = Identities::new(sources, &loaded).map_err(wrong)?;
+    let server = identities.server_config(false).map_err(wrong)?;
+    let asking = identities.server_config(true).map_err(wrong)?;
+    Ok(Tls { server, asking, identities })
 }
 
 fn queue_error(error: &OpenError) -> StartError {

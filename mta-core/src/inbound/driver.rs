@@ -402,8 +402,8 @@ impl Driver {
     /// Does the handshake. `None` where it failed: the session is over.
     async fn handshake(&mut self) -> io::Result<Option<TlsInfo>> {
         let config = match &self.submission {
-            Some(submission) => &submission.tls,
-            None => &self.settings.tls,
+            Some(submission) => submission.tls.as_ref().map(|tls| &tls.config),
+            None => self.settings.tls.as_ref(),
         };
         let (Some(Stream::Plain(stream)), Some(config)) = (self.stream.take(), config) else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -420,7 +420,8 @@ impl Driver {
             }
         };
         let mut tls = tls_info(stream.get_ref().1);
-        if self.submission.is_some() {
+        if let Some(submission) = self.submission.as_ref().and_then(|submission| submission.tls.as_ref()) {
+            tls.bindings.server_end_point = submission.identities.end_point();
             self.certificate = login::bind(stream.get_ref().1, &mut tls);
         }
         self.stream = Some(Stream::Tls(Box::new(stream)));

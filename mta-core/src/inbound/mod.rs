@@ -24,4 +24,4 @@ pub use options::{Options, Settings, postmaster};
 pub(crate) use receive::{Login, Source};
 pub use rewrite::SenderRewrite;
 pub use server::{Server, Service};
-pub use submission::{Options as SubmissionOptions, Submission};
+pub use submission::{Options as SubmissionOptions, Submission, Tls as SubmissionTls};

@@ -13,7 +13,7 @@ use crate::auth::Verifier;
 use crate::auth::dkim::KeyRing;
 use crate::auth::srs::Srs;
 use crate::config::Network;
-use crate::inbound::{LocalOptions, SenderRewrite, Submission, SubmissionOptions};
+use crate::inbound::{LocalOptions, SenderRewrite, Submission, SubmissionOptions, SubmissionTls};
 use crate::pause::Pauses;
 use crate::user;
 
@@ -136,7 +136,7 @@ impl Settings {
     pub fn with_submission(
         self: Arc<Self>,
         options: SubmissionOptions,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<SubmissionTls>,
         users: Arc<user::Service>,
     ) -> Arc<Self> {
         let submission = Submission::new(options, &self.session, tls, users);

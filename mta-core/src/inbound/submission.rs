@@ -13,6 +13,7 @@ use mta_smtp::sasl::server::{Answer, MechanismSet, Query, ServerMechanism};
 use mta_smtp::server::{Options as SessionOptions, Verdict};
 use rustls::ServerConfig;
 
+use crate::tls::identities::Identities;
 use crate::user::Service;
 use crate::user::login::{Attempt, Options as LoginOptions, Outcome};
 use crate::user::rate::Limits;
@@ -34,6 +35,15 @@ pub struct Options {
     pub limits: Limits,
 }
 
+/// TLS for users.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// What it is done with.
+    pub config: Arc<ServerConfig>,
+    /// What clients are shown, which a login may be bound to.
+    pub identities: Identities,
+}
+
 /// Everything a session of a user is made with.
 #[derive(Debug)]
 pub struct Submission {
@@ -42,7 +52,7 @@ pub struct Submission {
     session: Arc<SessionOptions>,
     /// For clients on loopback.
     local_session: Arc<SessionOptions>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Tls>,
     pub(super) users: Arc<Service>,
 }
 
@@ -51,7 +61,7 @@ impl Submission {
     pub(super) fn new(
         options: Options,
         relay: &SessionOptions,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Tls>,
         users: Arc<Service>,
     ) -> Self {
         let auth = MechanismSet::of(&ServerMechanism::ALL);

@@ -3,5 +3,6 @@
 
 pub mod client;
 mod client_certificate;
+pub mod identities;
 pub(crate) mod judged;
 pub mod server;

@@ -1,9 +1,8 @@
-//! The TLS server: its identity (key and certificate chain) and rustls configuration.
+//! One identity of the TLS server: a key and its certificate chain.
 //!
 //! What it does: loads the configured certificate, or makes a key and a self-signed certificate at first start; tells
-//! the `3 1 1` TLSA record that vouches for it. Every client gets this one chain, whatever name it asks for: senders
-//! that verify by DANE-EE look at the key, the others do not verify. What it does not: no client certificates, no
-//! renewal by ACME, no choice by SNI yet.
+//! the `3 1 1` TLSA record that vouches for it. What it does not: which identity a client is shown (`identities`), no
+//! renewal by ACME.
 //!
 //! The own key is made once and stays: the published record names it. Only the certificate around it is made anew when
 //! the host name changes.
@@ -19,13 +18,12 @@ use mta_dane::tlsa::TlsaRecord;
 use mta_smtp::address::Domain;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::ServerConfig;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
-
-use super::client_certificate::AnyCertificate;
 
 /// The directory of the own key within the state directory.
 const OWN_DIRECTORY: &str = "tls";
@@ -143,31 +141,53 @@ impl Identity {
     /// # Errors
     /// `IdentityError::Mismatch` where the key is not the certificate's, or of a kind that is not supported.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
-        self.config(false)
-    }
-
-    /// The same, asking the client for a certificate, which it may have or not.
-    ///
-    /// # Errors
-    /// As `server_config`.
-    pub fn config_asking_clients(&self) -> Result<Arc<ServerConfig>, IdentityError> {
-        self.config(true)
-    }
-
-    fn config(&self, ask_clients: bool) -> Result<Arc<ServerConfig>, IdentityError> {
-        let mismatch = |error: rustls::Error| IdentityError::Mismatch { reason: error.to_string() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(mismatch)?
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(mismatch)?;
-        let builder = if ask_clients {
-            builder.with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
-        } else {
-            builder.with_no_client_auth()
-        };
-        let config = builder.with_single_cert(self.chain.clone(), self.key.clone_key()).map_err(mismatch)?;
         Ok(Arc::new(config))
     }
+
+    /// Chain and key as rustls shows them.
+    ///
+    /// # Errors
+    /// As [`Identity::server_config`].
+    pub(super) fn certified_key(&self) -> Result<CertifiedKey, IdentityError> {
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider).map_err(mismatch)
+    }
+
+    /// The DNS names that the certificate carries, lower case.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.chain.first().map(|leaf| dns_names(leaf)).unwrap_or_default()
+    }
+
+    /// The hash that `tls-server-end-point` is (RFC 5929 4.1): SHA-256 where the certificate is signed with it or something
+    /// older, else the hash of its signature. `None` for a signature without one, such as Ed25519.
+    pub(super) fn end_point(&self) -> Option<Vec<u8>> {
+        let leaf = self.chain.first()?;
+        let certificate = x509_cert::Certificate::from_der(leaf).ok()?;
+        let algorithm = match certificate.signature_algorithm.oid.to_string().as_str() {
+            // RSA with MD5, SHA-1 and SHA-256; ECDSA with SHA-1 and SHA-256.
+            "1.2.840.113549.1.1.4"
+            | "1.2.840.113549.1.1.5"
+            | "1.2.840.113549.1.1.11"
+            | "1.2.840.10045.4.1"
+            | "1.2.840.10045.4.3.2" => &ring::digest::SHA256,
+            "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &ring::digest::SHA384,
+            "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &ring::digest::SHA512,
+            _ => return None,
+        };
+        Some(ring::digest::digest(algorithm, leaf).as_ref().to_vec())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err wants it")]
+fn mismatch(error: rustls::Error) -> IdentityError {
+    IdentityError::Mismatch { reason: error.to_string() }
 }
 
 fn file_error(path: &Path, reason: impl fmt::Display) -> IdentityError {
@@ -219,16 +239,22 @@ fn spki_of(certificate: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether the certificate carries this name.
 fn names(certificate: &[u8], hostname: &Domain) -> bool {
+    dns_names(certificate).iter().any(|name| name == hostname.as_str())
+}
+
+/// The DNS names that a certificate carries, lower case.
+fn dns_names(certificate: &[u8]) -> Vec<String> {
     let Ok(certificate) = x509_cert::Certificate::from_der(certificate) else {
-        return false;
+        return Vec::new();
     };
     let Ok(Some((_, names))) = certificate.tbs_certificate.get::<SubjectAltName>() else {
-        return false;
+        return Vec::new();
     };
-    names
-        .0
-        .iter()
-        .any(|name| matches!(name, GeneralName::DnsName(name) if name.as_str() == hostname.as_str()))
+    let dns = |name: &GeneralName| match name {
+        GeneralName::DnsName(name) => Some(name.as_str().to_ascii_lowercase()),
+        _ => None,
+    };
+    names.0.iter().filter_map(dns).collect()
 }
 
 #[cfg(test)]

@@ -204,5 +204,24 @@ fn tls() -> Vec<OptionSpec> {
             "PEM file with the private key. Keep the key when the certificate is renewed, or the published \
              TLSA record no longer matches.",
         ),
+        option(
+            "tls.certificate_dirs",
+            "[]",
+            "[\"/etc/letsencrypt/live/mail.example.org\", \"/etc/letsencrypt/live/mail.example.com\"]",
+            |c, _| &mut c.tls.certificate_dirs,
+            "Folders with certificates, each with fullchain.pem and privkey.pem, as ACME clients keep them. Beside \
+             certificate_file, which comes first. A client is shown the first chain that carries the name it asks for \
+             and whose kind of key it knows, so that one with ECDSA and one with RSA can stand side by side; with \
+             another name, or none, the first it can use. The service user must be able to read them for a renewal to \
+             be taken up without a restart.",
+        ),
+        bounded(
+            "tls.watch_interval",
+            "\"10s\"",
+            (SECOND, DAY),
+            |c, _| &mut c.tls.watch_interval,
+            "How often, at most, and only while handshakes come, the files are looked at for new certificates. New ones \
+             that cannot be used change nothing and raise an alert.",
+        ),
     ]
 }
