@@ -119,15 +119,19 @@ fn gnu_sasl_binds_the_login_to_the_channel() {
     }
     let site = site();
     let server = site.starttls;
-    for (mechanism, password, good) in [
-        ("SCRAM-SHA-256-PLUS", PASSWORD, true),
-        ("SCRAM-SHA-256", PASSWORD, true),
-        ("SCRAM-SHA-256-PLUS", "wrong", false),
+    for (mechanism, more, password, good) in [
+        ("SCRAM-SHA-256-PLUS", "--starttls", PASSWORD, true),
+        ("SCRAM-SHA-256", "--no-cb", PASSWORD, true),
+        // It could bind, and says that it was not offered: then somebody in between has changed the offer.
+        ("SCRAM-SHA-256", "--starttls", PASSWORD, false),
+        ("SCRAM-SHA-256-PLUS", "--starttls", "wrong", false),
     ] {
+        let address = server.to_string();
         let arguments = [
             "--smtp",
             "--connect",
-            &server.to_string(),
+            &address,
+            more,
             "--mechanism",
             mechanism,
             "--authentication-id",
@@ -137,7 +141,8 @@ fn gnu_sasl_binds_the_login_to_the_channel() {
             "--x509-ca-file=",
         ];
         let output = run("gsasl", &arguments, site.folder());
-        assert_eq!(output.is_ok(), good, "{mechanism}: {output:?}\n{}", site.lab.daemon().log().join("\n"));
+        let log = || site.lab.daemon().log().join("\n");
+        assert_eq!(output.is_ok(), good, "{mechanism} {more}: {output:?}\n{}", log());
     }
     assert_eq!(site.logins("scram-sha-256"), 2);
 }
@@ -307,7 +312,7 @@ fn exim_sends_through_us_as_its_smarthost() {
     let conf = folder.path().join("exim.conf");
     let text = format!(
         "primary_hostname = exim.lab.example\nspool_directory = {folder}/spool\nlog_file_path = {folder}/%slog\n\
-         exim_user = root\nexim_group = root\nnever_users =\ntrusted_users = root\nkeep_environment =\n\
+         exim_user = Debian-exim\nexim_group = Debian-exim\ntrusted_users = root\nkeep_environment =\n\
          tls_advertise_hosts =\nbegin acl\nbegin routers\nsmart:\n  driver = manualroute\n  transport = out\n  \
          route_list = * {ip}\n  self = send\nbegin transports\nout:\n  driver = smtp\n  port = {port}\n  \
          hosts_require_auth = *\n  hosts_require_tls = *\n  allow_localhost\n  tls_verify_hosts =\n  tls_try_verify_hosts =\n\
@@ -317,6 +322,8 @@ fn exim_sends_through_us_as_its_smarthost() {
         port = site.starttls.port(),
     );
     std::fs::write(&conf, text).expect("written");
+    run("chown", &["-R", "Debian-exim:", "."], folder.path()).expect("chown");
+    run("chown", &["root:", "exim.conf"], folder.path()).expect("chown");
     let conf = conf.display().to_string();
     let arguments = ["-C", &conf, "-odf", "-f", ANNA, "ben@else.example"];
     let sent =
