@@ -296,6 +296,7 @@ mod tests {
             tls: None,
             hostname: Domain::parse("mx.example").expect("a domain"),
             verifier: None,
+            keys: None,
         }
     }
 
