@@ -4,6 +4,7 @@
 //! What it does not: it reads no certificate (see `verify::names`) and checks no DANE-EE(3) name, for there is none to check.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
@@ -87,14 +88,28 @@ fn is_host_name(name: &str) -> bool {
         && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(byte))
 }
 
-/// A DNS name as people write host names: A-labels, lower case, without the trailing dot.
+/// A DNS name as people write host names: A-labels, lower case, without the trailing dot. A name that only shows an address
+/// is written as the address literal that it comes from (RFC 5321 4.1.3).
 pub fn text(name: &Name) -> String {
+    if let Some(literal) = literal(name) {
+        return literal;
+    }
     let mut text = name.to_ascii();
     text.make_ascii_lowercase();
     if text.len() > 1 && text.ends_with('.') {
         text.pop();
     }
     text
+}
+
+/// The literal of an address that stands in the place of a name, as its only label.
+fn literal(name: &Name) -> Option<String> {
+    let mut labels = name.iter();
+    let (Some(label), None) = (labels.next(), labels.next()) else { return None };
+    match std::str::from_utf8(label).ok()?.parse().ok()? {
+        IpAddr::V4(address) => Some(format!("[{address}]")),
+        IpAddr::V6(address) => Some(format!("[IPv6:{address}]")),
+    }
 }
 
 /// The form in which names are compared and asked: fully qualified and lower case.
@@ -149,4 +164,18 @@ pub fn reference_ids(base_domain: &Name, origin: Origin<'_>) -> Vec<ReferenceId>
         Origin::NoMx { next_hop } => add(next_hop),
     }
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_the_literal_that_it_comes_from() {
+        for (address, shown) in [("127.0.0.1", "[127.0.0.1]"), ("2001:db8::25", "[IPv6:2001:db8::25]")] {
+            let name = Name::from_labels([address.as_bytes()]).expect("one label");
+            assert_eq!(text(&name), shown);
+        }
+        assert_eq!(text(&Name::from_ascii("MX.Example.net.").expect("a name")), "mx.example.net");
+    }
 }

@@ -157,8 +157,12 @@ pub struct Pause {
 /// One attempt of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAttempt {
-    /// When it ended.
+    /// When it ended; of several the last.
     pub at: SystemTime,
+    /// When the first of several ended.
+    pub first_at: Option<SystemTime>,
+    /// How many of the same kind in a row it stands for: more than one only of those that were put off.
+    pub times: u32,
     /// The mailboxes it was made for, with state word, status and reply.
     pub results: Vec<StoredResult>,
     /// The decision record as JSON.
@@ -170,7 +174,7 @@ pub struct StoredAttempt {
 pub struct StoredResult {
     /// The mailbox.
     pub recipient: String,
-    /// `delivered`, `deferred`, `failed` or `expired`.
+    /// `delivered`, `deferred`, `put-off`, `failed` or `expired`.
     pub outcome: String,
     /// The enhanced status code.
     pub status: String,

@@ -120,14 +120,17 @@ impl Reader {
         let connection = self.lock();
         let snapshot = connection.unchecked_transaction()?;
         let Some(listed) = load(&snapshot, id.as_i64())? else { return Ok(None) };
-        let mut statement = snapshot
-            .prepare_cached("SELECT at, results, decision FROM attempt WHERE message = ?1 ORDER BY n")?;
+        let mut statement = snapshot.prepare_cached(
+            "SELECT at, results, decision, first_at, times FROM attempt WHERE message = ?1 ORDER BY n",
+        )?;
         let attempts = statement.query_map([id.as_i64()], |row| {
             let results: String = row.get(1)?;
             Ok(StoredAttempt {
                 at: from_unix(row.get(0)?),
                 results: serde_json::from_str(&results).unwrap_or_default(),
                 decision: row.get(2)?,
+                first_at: row.get::<_, Option<i64>>(3)?.map(from_unix),
+                times: row.get(4)?,
             })
         })?;
         let attempts = attempts.collect::<Result<_, _>>()?;

@@ -75,7 +75,7 @@ pub enum RecipientOutcome {
         next_attempt_at: SystemTime,
     },
     /// Tried again, and what happened does not count as an attempt: the cause was ours. The recipient's reply changes, its
-    /// number of attempts and the message's history do not.
+    /// number of attempts does not; in the message's history all such in a row are one.
     PutOff {
         /// The earliest next attempt.
         next_attempt_at: SystemTime,
@@ -214,12 +214,12 @@ impl Record {
         Ok(changes)
     }
 
-    /// Keeps the attempt, and of many the first and the latest.
+    /// Keeps the attempt, and of many the first and the latest. One that was put off takes the place of one before it that
+    /// was too, so that an outage of days is one row.
     fn store_attempt(&self, tx: &Tx<'_>, at: i64) -> Result<(), QueueError> {
         let id = self.message.as_i64();
         let mut results = Vec::with_capacity(self.record.results.len());
-        let counted = |result: &&RecipientResult| !matches!(result.outcome, RecipientOutcome::PutOff { .. });
-        for result in self.record.results.iter().filter(counted) {
+        for result in &self.record.results {
             let mut find = tx
                 .connection
                 .prepare_cached("SELECT mailbox FROM recipient WHERE message = ?1 AND n = ?2")?;
@@ -239,19 +239,50 @@ impl Record {
         let results = serde_json::to_string(&results).map_err(|_| QueueError::Invalid("attempt"))?;
         let decision =
             self.record.decision.as_ref().filter(|text| text.len() <= tx.options.max_decision_bytes);
+        let is_put_off = self.is_put_off();
+        if is_put_off && self.repeat_put_off(tx, at, &results, decision)? {
+            return Ok(());
+        }
         let mut last =
             tx.connection.prepare_cached("SELECT ifnull(max(n), 0) FROM attempt WHERE message = ?1")?;
         let n: i64 = last.query_row([id], |row| row.get(0))?;
         tx.connection
             .prepare_cached(
-                "INSERT INTO attempt (message, n, at, results, decision) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO attempt (message, n, at, results, decision, first_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute(params![id, n + 1, at, results, decision])?;
+            .execute(params![id, n + 1, at, results, decision, is_put_off.then_some(at)])?;
         let latest = i64::try_from(tx.options.attempts_kept.max(2) - 1).unwrap_or(i64::MAX);
         tx.connection
             .prepare_cached("DELETE FROM attempt WHERE message = ?1 AND n > 1 AND n <= ?2")?
             .execute(params![id, (n + 1).saturating_sub(latest)])?;
         Ok(())
+    }
+}
+
+impl Record {
+    /// Nothing of it counts as an attempt.
+    fn is_put_off(&self) -> bool {
+        let mut results = self.record.results.iter();
+        results.all(|result| matches!(result.outcome, RecipientOutcome::PutOff { .. }))
+    }
+
+    /// Puts it in the place of the last attempt, where that was put off too: `first_at` says so. Whether it was.
+    fn repeat_put_off(
+        &self,
+        tx: &Tx<'_>,
+        at: i64,
+        results: &str,
+        decision: Option<&String>,
+    ) -> Result<bool, QueueError> {
+        let changed = tx
+            .connection
+            .prepare_cached(
+                "UPDATE attempt SET at = ?2, results = ?3, decision = ?4, times = times + 1
+                 WHERE message = ?1 AND first_at IS NOT NULL
+                   AND n = (SELECT max(n) FROM attempt WHERE message = ?1)",
+            )?
+            .execute(params![self.message.as_i64(), at, results, decision])?;
+        Ok(changed > 0)
     }
 }
 

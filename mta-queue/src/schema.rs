@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] = &[
     VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9,
-    VERSION_10, VERSION_11,
+    VERSION_10, VERSION_11, VERSION_12,
 ];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
@@ -292,6 +292,12 @@ const VERSION_10: &str = "
 /// What is held or set aside is found by its destination, as what waits is.
 const VERSION_11: &str = "
     CREATE INDEX recipient_held ON recipient (destination, message) WHERE state IN (1, 6);
+";
+
+/// Attempts in a row that were put off for a fault of this host are one row: how many, and when the first of them was.
+const VERSION_12: &str = "
+    ALTER TABLE attempt ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE attempt ADD COLUMN first_at INTEGER;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

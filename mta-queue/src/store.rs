@@ -314,7 +314,8 @@ impl Queue {
         planner: &mut P,
     ) -> Result<Claimed<P::NextHop>, QueueError> {
         let connection = self.inner.claiming.lock();
-        let (claimed, findings) = claim::claim(&connection, &self.inner.claims, now, limit, planner)?;
+        let (claimed, findings) = claim::claim(&connection, &self.inner.claims, now, limit, planner)
+            .inspect_err(|error| self.inner.shared.tell_of(error))?;
         drop(connection);
         if !findings.postponed.is_empty() || !findings.paused.is_empty() {
             self.send(Box::new(Postpone { destinations: findings.postponed, paused: findings.paused }));
@@ -366,8 +367,8 @@ impl Queue {
         self.inner.store.on_space(OnSpace(heard));
     }
 
-    /// Calls `heard` (on the writer's thread) when a message was set aside for its damage, and when the database cannot be
-    /// written for another reason than a full disk: with every operation that fails so. It must not block.
+    /// Calls `heard` (on any thread) when a message was set aside for its damage, and when the database cannot be read for
+    /// work, or written for another reason than a full disk: with every operation that fails so. It must not block.
     pub fn on_damage(&self, heard: Arc<dyn Fn(&Damage) + Send + Sync>) {
         *self.inner.shared.on_damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
@@ -385,7 +386,10 @@ impl Queue {
                 self.set_aside(id, damage);
                 Err(QueueError::Damaged(damage))
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.inner.shared.tell_of(&error);
+                Err(error)
+            }
         }
     }
 

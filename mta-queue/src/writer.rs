@@ -136,6 +136,13 @@ impl Shared {
             heard(damage);
         }
     }
+
+    /// The same of an error, where it is one of the database itself.
+    pub(crate) fn tell_of(&self, error: &QueueError) {
+        if let QueueError::Storage(reason) = error {
+            self.tell(&Damage::Storage(reason.clone()));
+        }
+    }
 }
 
 /// The state of the writer's thread.
@@ -237,8 +244,8 @@ impl Writer {
 
     fn answer(&mut self, batch: Vec<Box<dyn Operation>>, results: Vec<Result<(), QueueError>>) {
         for (operation, result) in batch.into_iter().zip(results) {
-            if let Err(QueueError::Storage(reason)) = &result {
-                self.shared.tell(&Damage::Storage(reason.clone()));
+            if let Err(error) = &result {
+                self.shared.tell_of(error);
             }
             match result {
                 Err(error) if operation.must_succeed() && is_temporary(&error) => {

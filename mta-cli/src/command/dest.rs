@@ -115,7 +115,19 @@ fn story(destination: &DestinationView) -> String {
         line("next hop", hop);
     }
     line("recipients", &format!("{} wait, {} held", destination.waiting, destination.held));
-    line("deliveries", &format!("{} under way", destination.under_way));
+    let at_once = destination.at_once.map(|limit| format!(", at most {limit} at once")).unwrap_or_default();
+    let counted = destination.counted_for.as_ref().filter(|name| **name != destination.destination);
+    let counted = counted.map(|name| format!(" for {name}")).unwrap_or_default();
+    line("deliveries", &format!("{} under way{at_once}{counted}", destination.under_way));
+    if let Some(class) = &destination.slowed_by {
+        line("slowed by", &format!("its replies: {class}"));
+    }
+    if let Some(until) = &destination.held_back_until {
+        line("held back", &format!("until {until} ({})", relative(until, now)));
+    }
+    if let Some(until) = &destination.ipv4_only_until {
+        line("IPv4 only", &format!("until {until} ({})", relative(until, now)));
+    }
     if destination.failures > 0 {
         line("failures", &format!("{} in a row", destination.failures));
     }

@@ -468,6 +468,7 @@ impl Config {
             reserve_bytes: self.queue.min_free_space.0,
             wal_bytes: log_bytes(self.queue.min_free_space.0, modules.wal_bytes),
             history_age: self.queue.history,
+            history_messages: u64::from(self.queue.history_messages),
             max_sts_policies: size(self.sts.max_policies),
             tls_report_days: self.report.tls_days,
             ..modules

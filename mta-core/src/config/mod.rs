@@ -508,6 +508,8 @@ pub struct Queue {
     pub min_free_space: Size,
     /// How long finished messages and their attempts can still be looked up.
     pub history: Duration,
+    /// How many of them at most.
+    pub history_messages: u32,
 }
 
 impl Config {

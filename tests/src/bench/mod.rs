@@ -7,6 +7,7 @@
 mod long_queue;
 pub mod measure;
 pub mod server;
+pub mod table;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -182,6 +183,18 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+/// What a queue of deferred messages costs, at each of these lengths, and nothing else.
+///
+/// # Errors
+/// The first step that could not be done, in words.
+pub fn run_queues(deferred: &[usize], mut report: impl FnMut(&Figure)) -> Result<()> {
+    let mut say = |measure: &str, value: f64, unit: &'static str, probe: f64| {
+        let server = Kind::Mta;
+        report(&Figure { server, measure: measure.into(), value, unit, sync_probe_per_second: probe });
+    };
+    deferred.iter().try_for_each(|&count| long_queue::measure(count, &mut say))
 }
 
 /// How long an idle server is watched, after the sessions before have been forgotten.

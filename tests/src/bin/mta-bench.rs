@@ -20,6 +20,12 @@ struct Args {
     /// also start on queues of 20,000 and 1,000,000 deferred messages; filling them takes minutes
     #[argh(switch)]
     long_queues: bool,
+    /// nothing but the long queues
+    #[argh(switch)]
+    only_queues: bool,
+    /// a table in Markdown at the end, as the README has it
+    #[argh(switch)]
+    markdown: bool,
     /// only this server: mta or postfix
     #[argh(option)]
     only: Option<String>,
@@ -35,7 +41,9 @@ fn main() -> ExitCode {
         Some("postfix") => &[Kind::Postfix],
         _ => &[Kind::Postfix, Kind::Mta],
     };
+    let mut figures: Vec<Figure> = Vec::new();
     let show = |figure: &Figure| {
+        figures.push(figure.clone());
         if args.json {
             println!("{}", serde_json::to_string(figure).unwrap_or_default());
         } else {
@@ -49,8 +57,17 @@ fn main() -> ExitCode {
             );
         }
     };
-    let deferred: &[usize] = if args.long_queues { &[0, 20_000, 1_000_000] } else { &[0, 20_000] };
-    match bench::run(kinds, args.messages, args.repeats, deferred, show) {
+    let long = args.long_queues || args.only_queues;
+    let deferred: &[usize] = if long { &[0, 20_000, 1_000_000] } else { &[0, 20_000] };
+    let done = if args.only_queues {
+        bench::run_queues(deferred, show)
+    } else {
+        bench::run(kinds, args.messages, args.repeats, deferred, show)
+    };
+    if args.markdown {
+        print!("{}", bench::table::markdown(&figures));
+    }
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mta-bench: {error}");

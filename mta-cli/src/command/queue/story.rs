@@ -88,7 +88,14 @@ fn recipient_lines(out: &mut String, recipient: &RecipientView, now: SystemTime)
 }
 
 fn attempt_lines(out: &mut String, number: usize, attempt: &AttemptView) {
-    let _ = writeln!(out, "\nAttempt {number}, {}:", attempt.at);
+    let _ = match &attempt.first_at {
+        Some(first) => writeln!(
+            out,
+            "\nAttempt {number}, {}: put off {} times in a row since {first}, the last time:",
+            attempt.at, attempt.times
+        ),
+        None => writeln!(out, "\nAttempt {number}, {}:", attempt.at),
+    };
     for sentence in &attempt.story {
         let _ = writeln!(out, "  {}", visible(sentence));
     }
@@ -149,6 +156,8 @@ mod tests {
             }],
             history: Some(vec![AttemptView {
                 at: "2026-11-23T22:00:01Z".into(),
+                first_at: None,
+                times: 1,
                 results: vec![ResultView {
                     recipient: "bob@example.net".into(),
                     outcome: "deferred".into(),

@@ -231,5 +231,13 @@ fn queue() -> Vec<OptionSpec> {
             |c, _| &mut c.queue.history,
             "How long a finished message and its attempts can still be looked up.",
         ),
+        bounded(
+            "queue.history_messages",
+            "10000",
+            (0, 10_000_000),
+            |c, _| &mut c.queue.history_messages,
+            "How many finished messages can still be looked up, at most; beyond it the oldest are forgotten. One takes \
+             about 2 KB of disk, and more where it had many attempts.",
+        ),
     ]
 }

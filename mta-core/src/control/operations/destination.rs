@@ -1,6 +1,7 @@
 //! `dest …`, `pause`, `resume` and `queue hold-rule …`: destinations and next hops as a whole, what stands still, and mail
 //! to come.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use mta_queue::{DestinationSummary, HoldRule, Pause};
@@ -14,7 +15,12 @@ use crate::control::protocol::{
 };
 use crate::control::views::{DestinationView, HoldRuleView, PauseView, rfc3339};
 use crate::log::Line;
+use crate::outbound::scheduler::HopView;
 use crate::pause::{DESTINATION, IN, LOCAL, OUT};
+use crate::routing::Route;
+
+/// What is known of next-hops, by kind and name.
+pub(super) type NextHops = HashMap<(&'static str, String), HopView>;
 
 /// Destinations where no limit is asked for.
 const DEFAULT_LIMIT: usize = 50;
@@ -39,9 +45,10 @@ impl QueueOperations {
         };
         let mut done = Done { more: found.len() > limit, ..Done::default() };
         let now = SystemTime::now();
+        let hops = self.next_hops();
         for destination in found.iter().take(limit) {
             done.count += 1;
-            if !row(to_value(&self.destination_view(destination, now))?) {
+            if !row(to_value(&self.destination_view(destination, &hops, now))?) {
                 break;
             }
         }
@@ -67,7 +74,18 @@ impl QueueOperations {
         Ok(vec![nothing])
     }
 
-    pub(super) fn destination_view(&self, found: &DestinationSummary, now: SystemTime) -> DestinationView {
+    /// What the daemon found out about each next-hop, by kind and name.
+    pub(super) fn next_hops(&self) -> NextHops {
+        let views = self.daemon.as_ref().and(self.scheduler()).map(|scheduler| scheduler.next_hops());
+        views.unwrap_or_default().into_iter().map(|view| ((view.kind, view.name.clone()), view)).collect()
+    }
+
+    pub(super) fn destination_view(
+        &self,
+        found: &DestinationSummary,
+        hops: &NextHops,
+        now: SystemTime,
+    ) -> DestinationView {
         let route = self.scheduler().map(|scheduler| scheduler.route(&found.destination));
         let hop = route.as_ref().map(ToString::to_string);
         let under_way = self.scheduler().zip(hop.as_ref()).and_then(|(scheduler, hop)| {
@@ -77,7 +95,16 @@ impl QueueOperations {
             (Some(daemon), Some(route)) => daemon.pauses.until(&found.destination, route, now).is_some(),
             _ => false,
         };
+        let counted = self.scheduler().zip(route.as_ref());
+        let counted = counted.and_then(|(scheduler, route)| hops.get(&scheduler.counted_for(route)));
+        let counted = counted.filter(|_| route != Some(Route::Local));
+        let later = |time: Option<SystemTime>| time.filter(|time| *time > now).map(rfc3339);
         DestinationView {
+            at_once: counted.map(|view| view.limit as u64),
+            counted_for: counted.map(|view| view.name.clone()),
+            slowed_by: counted.and_then(|view| view.class).map(str::to_owned),
+            held_back_until: counted.and_then(|view| later(view.not_before)),
+            ipv4_only_until: counted.and_then(|view| later(view.ipv4_until)),
             destination: found.destination.clone(),
             next_hop: hop,
             waiting: found.waiting,
@@ -95,8 +122,9 @@ impl QueueOperations {
     pub(super) fn reset_destination(&self, name: &str) -> Result<Done, Failure> {
         let (queue, scheduler) = self.writing()?;
         let name = destination_name(name)?;
-        let known = queue.reset_destination(&name).map_err(failed)?;
+        let mut known = queue.reset_destination(&name).map_err(failed)?;
         if self.daemon.is_some() {
+            known |= scheduler.reset_next_hop(&name);
             scheduler.retry_next_hops();
         }
         Ok(Done { count: u64::from(known), ..Done::default() })

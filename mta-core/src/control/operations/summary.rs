@@ -65,6 +65,7 @@ impl QueueOperations {
         let destinations = self.reader.destinations(TOP_ROWS).map_err(failed)?;
         let under_way = self.scheduler().map(|scheduler| scheduler.under_way()).unwrap_or_default();
         let now = SystemTime::now();
+        let hops = self.next_hops();
         let (reasons, reasons_pending) = Reasons::recent(&self.reasons, &self.reader);
         let view = TopView {
             at: rfc3339(now),
@@ -72,7 +73,7 @@ impl QueueOperations {
             queue: status.queue.clone(),
             status,
             under_way: under_way.into_iter().take(TOP_ROWS).map(|(hop, count)| (hop, count as u64)).collect(),
-            destinations: destinations.iter().map(|found| self.destination_view(found, now)).collect(),
+            destinations: destinations.iter().map(|found| self.destination_view(found, &hops, now)).collect(),
             reasons,
             reasons_pending,
         };

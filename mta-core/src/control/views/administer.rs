@@ -23,6 +23,21 @@ pub struct DestinationView {
     pub held: u64,
     /// Deliveries to its next hop under way now.
     pub under_way: u64,
+    /// Deliveries at once that its next hop is given now, as found out so far; nothing where it was not spoken to lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
+    /// For whom that is counted: the provider, the set of MX hosts, the relay host or the domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_for: Option<String>,
+    /// What slowed it down: the kind of a provider's reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowed_by: Option<String>,
+    /// Nothing is tried there before this time, for all that lead there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back_until: Option<String>,
+    /// It is spoken to over IPv4 only until this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4_only_until: Option<String>,
     /// Failures in a row of the destination as a whole.
     pub failures: u32,
     /// Nothing is tried before this time.

@@ -113,8 +113,14 @@ pub struct RecipientView {
 /// One attempt of the past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptView {
-    /// When it ended.
+    /// When it ended; of several the last.
     pub at: String,
+    /// When the first of several ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<String>,
+    /// How many in a row it stands for: more than one only of those that were put off for a fault of this host.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
     /// What it led to for each recipient.
     pub results: Vec<ResultView>,
     /// The decision record.
@@ -129,7 +135,7 @@ pub struct AttemptView {
 pub struct ResultView {
     /// The mailbox.
     pub recipient: String,
-    /// delivered, deferred, failed or expired.
+    /// delivered, deferred, put-off, failed or expired.
     pub outcome: String,
     /// The enhanced status code.
     pub status: String,
@@ -138,6 +144,15 @@ pub struct ResultView {
     /// Who gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_once(times: &u32) -> bool {
+    *times == 1
 }
 
 /// The status word of a recipient.
@@ -232,6 +247,8 @@ impl From<&StoredAttempt> for AttemptView {
         let story = text.and_then(|t| Decision::from_json(t).ok()).map(|d| d.story()).unwrap_or_default();
         Self {
             at: rfc3339(attempt.at),
+            first_at: attempt.first_at.filter(|_| attempt.times > 1).map(rfc3339),
+            times: attempt.times,
             results: attempt
                 .results
                 .iter()

@@ -20,6 +20,7 @@ pub(super) use self::text::Out;
 use super::attempt::Purpose;
 use super::decision::{Decision, TriageRecord};
 use super::examine::{Examined, examine};
+use super::provider::{self, Providers};
 use super::tls_policy::{DestinationRule, nearest};
 use super::{Context, Options, Pool, parts};
 use crate::account::{Accounts, Recipient};
@@ -184,13 +185,15 @@ pub async fn explain(
     let tls = Arc::new(Client::with_ca_file(config.outbound.ca_file.clone()));
     // Without what the daemon knows: a policy is fetched as by somebody who never sent there.
     let sts = Some(Sts::new(Arc::clone(&resolver), Arc::clone(&tls), None));
+    let providers = provider::load(config.outbound.provider_replies_file.as_deref())
+        .map_err(|error| format!("outbound.provider_replies_file: {error}"))?;
     let context = Context {
         resolver,
         options: Arc::new(config.outbound_options()),
         tls,
         sts,
         pool: Pool::none(),
-        providers: Arc::default(),
+        providers: Arc::new(Providers::new(providers)),
         dane_memory: DaneMemory::default(),
     };
     answer(&site, context, question).await

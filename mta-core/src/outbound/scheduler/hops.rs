@@ -169,6 +169,11 @@ impl Hops {
         Keys { route: Key::Route(route.clone()), hosts, group }
     }
 
+    /// Kind and name of that whose limit counts for a route.
+    pub(super) fn counted_for(&self, route: &Route) -> (&'static str, String) {
+        name_of(self.keys(route).limit())
+    }
+
     /// The group of hosts that a route led to last.
     pub(super) fn group(&self, route: &Route) -> Option<&str> {
         self.learnt.get(route).map(|learnt| learnt.group.as_str())

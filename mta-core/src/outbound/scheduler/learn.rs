@@ -208,6 +208,11 @@ impl Scheduler {
         views
     }
 
+    /// Kind and name of the next-hop, among `next_hops`, whose limit counts for a route.
+    pub fn counted_for(&self, route: &Route) -> (&'static str, String) {
+        self.hops().counted_for(route)
+    }
+
     /// Forgets what is held in memory against a next-hop, by the name that `next_hops` gives it or by a recipient domain.
     /// Whether there was any.
     pub fn reset_next_hop(&self, name: &str) -> bool {
