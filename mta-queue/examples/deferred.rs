@@ -1,4 +1,5 @@
-//! What a long queue costs: fills it with deferred messages and measures opening, looking for work, listing and memory.
+//! What a long queue costs: fills it with deferred messages and measures opening, looking for work, listing, changes to
+//! all of it and memory.
 //!
 //!     cargo run --release -p mta-queue --example deferred -- DIRECTORY [MESSAGES]
 //!
@@ -7,12 +8,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use mta_queue::{
-    AttemptRecord, DestinationResult, Due, GroupBy, NewMessage, Options, Origin, Page, Planner, Queue,
-    QueueError, RecipientOutcome, RecipientResult, Selector, Slot,
+    AttemptRecord, By, ChangeKind, DestinationResult, Due, GroupBy, NewMessage, Options, Origin, Page,
+    Planner, Queue, QueueError, RecipientOutcome, RecipientResult, Selector, Slot,
 };
 use mta_smtp::address::{Mailbox, ReversePath};
 use mta_smtp::envelope::{Envelope, Recipient};
@@ -58,6 +60,9 @@ fn main() {
         return;
     }
     measure(&queue);
+    for (what, kind) in [("all held", ChangeKind::Hold), ("all released", ChangeKind::Release)] {
+        change_all(&queue, what, kind);
+    }
     println!("memory (RSS)                {:>9.1} MiB", rss_mib());
     println!("database                    {:>9.1} MiB", size_mib(&directory));
     queue.close();
@@ -95,6 +100,50 @@ fn measure(queue: &Queue) {
         time(what, &mut || queue.reader().groups(by, now, 50).expect("summary").len());
     }
     time("counts", &mut || queue.reader().counts().expect("counts").messages as usize);
+}
+
+/// Changes everything, while somebody else hands in a message after the other.
+fn change_all(queue: &Queue, what: &str, kind: ChangeKind) {
+    let (over, written) = (AtomicBool::new(false), written_mib());
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let accepts = scope.spawn(|| {
+            let mut waits = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                put(queue, waits.len(), "new.example").recv().expect("answered").expect("accepted");
+                waits.push(millis(start));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            waits
+        });
+        let which = Selector { up_to: Some(queue.new_id()), ..Selector::default() };
+        let mut change = queue.piecewise(kind, &which, By::default(), SystemTime::now());
+        let (mut changed, mut pieces) = (0, 0);
+        while let Some(step) = change.step().expect("changed") {
+            changed += step.recipients;
+            pieces += 1;
+        }
+        let took = millis(start);
+        over.store(true, Ordering::Relaxed);
+        let mut waits = accepts.join().expect("thread");
+        waits.sort_by(f64::total_cmp);
+        let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
+        println!(
+            "{what:<27} {took:>9.2} ms, {changed} in {pieces} pieces, {:.0} MiB written; accepts meanwhile took {:.0} ms, \
+             99% up to {:.0} ms, all up to {:.0} ms",
+            written_mib() - written,
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
+    });
+}
+
+fn written_mib() -> f64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find(|line| line.starts_with("wchar:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1_048_576.0
 }
 
 fn put(queue: &Queue, n: usize, domain: &str) -> Receiver<Result<(), QueueError>> {

@@ -122,6 +122,6 @@ pub use state::user::{
     GrantKind, MAX_GRANTS, MAX_USERS, RATE_HOURS, SentHour, StoredGrant, StoredScram, StoredSecret,
     StoredUser, UserChange,
 };
-pub use store::{Options, Queue, Statistics};
+pub use store::{Options, Piecewise, Queue, Statistics};
 pub use summary::{Group, GroupBy};
 pub use verify::{Problem, ProblemKind, Verified, verify};

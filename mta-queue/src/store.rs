@@ -4,6 +4,7 @@
 //! administrator changes is `administer`.
 
 mod administer;
+mod piecewise;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,6 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
+
+pub use piecewise::Piecewise;
 
 use rusqlite::{Connection, OptionalExtension};
 use rustix::fs::{FlockOperation, flock};
@@ -152,7 +155,7 @@ struct Inner {
     contents: Reader,
     /// For the administrator.
     admin: Reader,
-    /// Messages in the next piece of a change by the administrator.
+    /// Recipients in the next piece of a change by the administrator.
     piece: AtomicUsize,
     inbox: Arc<Inbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -236,7 +239,7 @@ impl Queue {
             claiming,
             contents,
             admin,
-            piece: AtomicUsize::new(administer::FIRST_PIECE),
+            piece: AtomicUsize::new(piecewise::FIRST_PIECE),
             inbox,
             thread: Mutex::new(Some(thread)),
             _lock: lock,

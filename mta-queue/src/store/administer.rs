@@ -1,13 +1,13 @@
-//! The queue's handle for the administrator: changes to what is selected, a piece at a time; hold rules; pauses.
+//! The queue's handle for the administrator: changes to what is selected (those of states in pieces:
+//! `piecewise`); hold rules; pauses.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::Queue;
 use crate::admin::{By, Changed, Edit, HoldRule, Page, Pause, Selector};
 use crate::by_hand::{EditRecipients, claim_selected};
-use crate::change::{ChangeRecipients, Kind, store_event};
+use crate::change::{Kind, store_event};
 use crate::claim::Claim;
 use crate::error::QueueError;
 use crate::id::QueueId;
@@ -17,15 +17,6 @@ use crate::{destination, rules};
 
 /// Messages looked at for one piece of an edit by the administrator.
 const CHANGE_PIECE: usize = 256;
-
-/// A piece of a change should take about so long: whoever hands mail in waits for one at most.
-const PIECE_TIME: std::ops::Range<Duration> = Duration::from_millis(15)..Duration::from_millis(50);
-
-/// Messages looked at for the first piece of a change.
-pub(super) const FIRST_PIECE: usize = 256;
-
-/// Messages looked at for each further piece: as many as the time allows, within these bounds.
-const PIECE_MESSAGES: std::ops::RangeInclusive<usize> = 32..=4_096;
 
 /// Messages claimed at once to be ended by hand: each may come with a notification.
 const CLAIM_PIECE: usize = 32;
@@ -66,48 +57,12 @@ impl Queue {
 
     /// A change to everything selected, in pieces.
     fn change(&self, kind: Kind, which: &Selector, now: SystemTime) -> Result<u64, QueueError> {
-        let mut after = None;
+        let mut change = self.piecewise(kind, which, By::default(), now);
         let mut changed = 0;
-        loop {
-            let step = self.change_step(kind, which, after, By::default(), now)?;
+        while let Some(step) = change.step()? {
             changed += step.recipients;
-            if step.last.is_none() {
-                return Ok(changed);
-            }
-            after = step.last;
         }
-    }
-
-    /// One piece of a change to what is selected, behind the message `after`. Other work of the queue goes on between the
-    /// pieces. What was changed is on stable storage when the last piece is answered, the one without `Changed::last`; until
-    /// then power loss may undo it. Blocks.
-    ///
-    /// # Errors
-    /// What the database reports.
-    pub fn change_step(
-        &self,
-        kind: Kind,
-        which: &Selector,
-        after: Option<QueueId>,
-        by: By<'_>,
-        now: SystemTime,
-    ) -> Result<Changed, QueueError> {
-        let limit = self.inner.piece.load(Ordering::Relaxed);
-        let (keys, last) = self.inner.admin.keys(kind, which, Page { after, limit })?;
-        let is_last = last.is_none();
-        // The end is synced for what the pieces before it did.
-        if keys.is_empty() && (!is_last || after.is_none()) {
-            return Ok(Changed { last, ..Changed::default() });
-        }
-        let keys = keys.into_iter().map(|(key, _)| key).collect();
-        let (who, reason) = (by.who.to_owned(), by.reason.to_owned());
-        let (done, result) = channel();
-        let now = unix_seconds(now);
-        let begun = Instant::now();
-        self.send(Box::new(ChangeRecipients { kind, keys, now, who, reason, is_last, changed: 0, done }));
-        let recipients = result.recv().unwrap_or(Err(QueueError::Closed))?;
-        self.inner.piece.store(next_piece(limit, begun.elapsed()), Ordering::Relaxed);
-        Ok(Changed { recipients, busy: 0, last })
+        Ok(changed)
     }
 
     /// One piece of an edit of what is selected and not final, behind the message `after`. What a delivery holds is left
@@ -234,29 +189,5 @@ impl Queue {
         let (done, result) = channel();
         self.send(Box::new(Write { work, count: 0, done: Some(done) }));
         result.recv().unwrap_or(Err(QueueError::Closed))
-    }
-}
-
-/// How many messages the next piece has, after one of `limit` took so long.
-fn next_piece(limit: usize, took: Duration) -> usize {
-    let next = if took < PIECE_TIME.start {
-        limit.saturating_mul(2)
-    } else if took > PIECE_TIME.end {
-        limit / 2
-    } else {
-        limit
-    };
-    next.clamp(*PIECE_MESSAGES.start(), *PIECE_MESSAGES.end())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_grow_and_shrink_within_their_bounds() {
-        let of = |limit, millis| next_piece(limit, Duration::from_millis(millis));
-        assert_eq!((of(256, 5), of(256, 30), of(256, 200)), (512, 256, 128));
-        assert_eq!((of(4_096, 1), of(32, 5_000)), (4_096, 32));
     }
 }

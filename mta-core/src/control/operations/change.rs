@@ -71,7 +71,15 @@ impl QueueOperations {
         let selector = self.until_now(queue, &arguments.select)?;
         let reason = reason(&arguments.reason);
         let by = By { who: &peer.user, reason: &reason };
-        steps(row, |after| queue.change_step(kind, &selector, after, by, now).map_err(failed))
+        let mut change = queue.piecewise(kind, &selector, by, now);
+        let mut done = Done::default();
+        while let Some(changed) = change.step().map_err(failed)? {
+            done.count += changed.recipients;
+            if !row(json!({ "progress": done.count })) {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     fn edit(
