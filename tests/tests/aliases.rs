@@ -120,3 +120,33 @@ fn a_relayed_domain_goes_to_its_next_hop() {
     assert_eq!(lab.mx("mx.primary.example").messages().len(), 1);
     assert_eq!(rcpt(&lab, "x@far.example"), 550);
 }
+
+#[test]
+fn a_full_mailbox_is_answered_452_until_there_is_room() {
+    let mut plan = Plan::new();
+    plan.set("domain.\"own.example\".quota", "\"4kB\"");
+    let lab = plan.start().expect("a laboratory");
+    let body = "0123456789abcdefghijklmnopqrstuvwxyz\n".repeat(70);
+    let content = client::message("carol@else.example", "alice@own.example", "quota", &body);
+    let id = lab.send_content("carol@else.example", &["alice@own.example"], &content);
+    assert_eq!(lab.settled(&id).status, "delivered");
+    // It was not full yet, and this one does not fit.
+    let id = lab.send_content("carol@else.example", &["alice@own.example"], &content);
+    let shown = lab.settled(&id);
+    assert_eq!(shown.recipients[0].last_status.as_deref(), Some("4.2.2"), "{:?}", shown.recipients);
+    let maildir = lab.directory().join("mail/own.example/alice");
+    let counter = std::fs::OpenOptions::new().append(true).open(maildir.join("maildirsize"));
+    std::io::Write::write_all(&mut counter.expect("a counter"), b"3000 1\n").expect("written");
+    assert_eq!((rcpt(&lab, "alice@own.example"), rcpt(&lab, "bob@own.example")), (452, 250));
+    // Its owner makes room.
+    for file in std::fs::read_dir(maildir.join("new")).expect("a Maildir").flatten() {
+        std::fs::remove_file(file.path()).expect("removed");
+    }
+    std::fs::remove_file(maildir.join("maildirsize")).expect("removed");
+    assert_eq!(rcpt(&lab, "alice@own.example"), 250);
+    assert!(lab.daemon().cli(["queue", "retry", &id]).expect("the tool runs").status.success());
+    assert_eq!(lab.wait_for(&id, |message| message.status == "delivered").status, "delivered");
+    let large = client::message("carol@else.example", "bob@own.example", "large", &body.repeat(3));
+    let id = lab.send_content("carol@else.example", &["bob@own.example"], &large);
+    assert_eq!(lab.settled(&id).recipients[0].last_status.as_deref(), Some("5.2.2"));
+}

@@ -25,6 +25,8 @@ pub enum Target {
         path: PathBuf,
         /// Whose it is.
         address: Mailbox,
+        /// Octets that it may hold.
+        quota: Option<u64>,
     },
     /// A mailbox behind an LMTP server.
     Lmtp {

@@ -138,13 +138,15 @@ impl Look<'_> {
     /// The mailbox of the configuration, or of a user who logs in, of this name.
     fn mailbox(&self, name: &str) -> Option<Found> {
         let users = self.accounts.directory.users().now();
-        let exists =
-            self.known.mailboxes.contains(name) || users.mailbox(name, self.domain.as_str()).is_some();
-        exists.then(|| {
+        let user = users.mailbox(name, self.domain.as_str());
+        (self.known.mailboxes.contains(name) || user.is_some()).then(|| {
             let address = self.address(name);
             Found::Here(match &self.known.lmtp {
                 Some(server) => Target::Lmtp { server: server.clone(), address },
-                None => Target::Maildir { path: self.known.maildir(self.domain, name), address },
+                None => {
+                    let quota = user.and_then(|user| user.quota).or(self.known.quota);
+                    Target::Maildir { path: self.known.maildir(self.domain, name), address, quota }
+                }
             })
         })
     }
@@ -171,7 +173,7 @@ impl Look<'_> {
         }
         if user.uid == 0 || self.within == Some(key("root", self.domain).as_str()) {
             let path = self.accounts.rules.root_maildir.clone();
-            return Some(Found::Here(Target::Maildir { path, address }));
+            return Some(Found::Here(Target::Maildir { path, address, quota: None }));
         }
         // A user of the system itself: whoever has root's mail reads his.
         let key = key(name, self.domain);
@@ -187,7 +189,7 @@ impl Look<'_> {
             return self.alias(members, key(POSTMASTER, self.domain), POSTMASTER, None);
         }
         let (path, address) = self.accounts.postmaster_of(self.domain, self.known);
-        Found::Here(Target::Maildir { path, address })
+        Found::Here(Target::Maildir { path, address, quota: self.known.quota })
     }
 
     /// What the domain as a whole stands for.

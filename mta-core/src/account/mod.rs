@@ -21,6 +21,7 @@ pub use self::directory::Directory;
 pub use self::expand::{Expansion, Target};
 use self::system::Passwd;
 use crate::config::LmtpAddress;
+use crate::delivery::quota;
 
 /// The mailbox that every domain has, whether listed or not (RFC 5321 4.5.1).
 const POSTMASTER: &str = "postmaster";
@@ -84,6 +85,8 @@ pub struct LocalDomain {
     pub mailboxes: HashSet<String>,
     /// Where a mailbox lies; `{domain}` and `{mailbox}` stand for its parts.
     pub maildir: String,
+    /// Octets that each mailbox may hold.
+    pub quota: Option<u64>,
     /// Who takes the mail of its mailboxes in place of Maildirs.
     pub lmtp: Option<LmtpAddress>,
 }
@@ -167,13 +170,25 @@ impl Accounts {
     /// Whether to find out what `mailbox` is may take a while: files are looked at, or the system's users.
     pub fn may_block(&self, mailbox: &Mailbox) -> bool {
         let Some((_, domain)) = mailbox.domain().and_then(|domain| self.known(domain)) else { return false };
-        domain.kind == DomainKind::Local || !self.directory.snapshot().is_empty()
+        domain.kind == DomainKind::Local || domain.quota.is_some() || !self.directory.snapshot().is_empty()
     }
 
     /// What `mailbox` is to us, aliases followed to the end. May block ([`Accounts::may_block`]).
     pub fn recipient(&self, mailbox: &Mailbox) -> Recipient {
         self.directory.refresh();
         self.judge(mailbox, &Passwd)
+    }
+
+    /// Whether all that `mailbox` leads to are Maildirs that are full. May block.
+    pub fn is_full(&self, mailbox: &Mailbox) -> bool {
+        let targets = self.expand(mailbox).targets;
+        let is_full = |target: &Target| match target {
+            Target::Maildir { path, quota: Some(quota), .. } => {
+                quota::used(path, *quota).is_ok_and(|used| used >= *quota)
+            }
+            _ => false,
+        };
+        !targets.is_empty() && targets.iter().all(is_full)
     }
 
     /// What an address is to us, as a person writes it; nothing where it is no address. May block.

@@ -138,7 +138,13 @@ impl Config {
             };
             Some((
                 Domain::parse(name).ok()?,
-                LocalDomain { kind, mailboxes, maildir, lmtp: domain.deliver.clone() },
+                LocalDomain {
+                    kind,
+                    mailboxes,
+                    maildir,
+                    lmtp: domain.deliver.clone(),
+                    quota: Some(domain.quota.0).filter(|quota| *quota > 0),
+                },
             ))
         });
         let mut domains: HashMap<_, _> = domains.collect();

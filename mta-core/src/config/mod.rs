@@ -214,6 +214,8 @@ pub struct Tls {
 pub struct OwnDomain {
     /// Where its recipients come from.
     pub kind: DomainKind,
+    /// Octets that each mailbox may hold; zero means no bound.
+    pub quota: Size,
     /// The LMTP server that its mail is handed to in place of Maildirs.
     pub deliver: Option<LmtpAddress>,
     /// Of a relayed domain: which recipients are taken.

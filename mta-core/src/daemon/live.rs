@@ -264,7 +264,7 @@ struct Live {
 }
 
 impl Live {
-    fn new(config: &Config, directory: &Directory) -> Arc<Self> {
+    fn new(config: &Config, directory: &Directory, alerts: &Alerts) -> Arc<Self> {
         let applied = Applied::with_directory(config, directory);
         let hostname = config.effective_hostname().to_string();
         let hands = local::Hands {
@@ -272,6 +272,7 @@ impl Live {
             hostname: hostname.clone(),
             process: config.delivery_process(),
             lmtp_limits: applied.outbound.smtp,
+            alerts: alerts.clone(),
         };
         Arc::new(Self { applied, hands, hostname })
     }
@@ -287,6 +288,7 @@ impl Shared {
         listeners: &[(inbound::Service, crate::net::Listener)],
         ((site, dane_memory, watch, directory), users): Watched,
     ) -> Self {
+        let live = Live::new(config, &directory, &site.alerts);
         Self {
             dns,
             tls,
@@ -301,7 +303,7 @@ impl Shared {
             dane_memory,
             watch,
             pauses: Pauses::default(),
-            live: Mutex::new(Live::new(config, &directory)),
+            live: Mutex::new(live),
             directory,
             users,
         }
@@ -336,7 +338,8 @@ impl Shared {
     }
 
     fn apply(&self, config: &Config) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Live::new(config, &self.directory);
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) =
+            Live::new(config, &self.directory, &self.site.alerts);
         // Nothing rides on what another configuration allowed.
         self.pool.clear();
     }

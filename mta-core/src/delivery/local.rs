@@ -10,12 +10,14 @@ use std::time::Instant;
 use mta_smtp::address::{Domain, ReversePath};
 use mta_smtp::client::Limits;
 use mta_smtp::envelope::{MailParameters, Recipient};
+use mta_smtp::reply::EnhancedStatus;
 
 use super::lmtp;
 use super::place::{self, Letter, outcome};
 use super::process::Process;
 use super::spread::{Placed, Spread};
 use crate::account::{Accounts, Target};
+use crate::alert::{self, Alerts};
 use crate::clock::{Clock, SystemClock};
 use crate::config::LmtpAddress;
 use crate::log::Line;
@@ -33,6 +35,8 @@ pub struct Hands {
     pub process: Process,
     /// How long LMTP servers may take.
     pub lmtp_limits: Limits,
+    /// Where the administrator is told that a disk is full.
+    pub alerts: Alerts,
 }
 
 /// One message to deliver here.
@@ -55,7 +59,7 @@ pub struct LocalJob<'a> {
 
 /// Delivers a job of the scheduler on a thread that may block, and writes one log line for each recipient.
 pub async fn attempt(hands: Hands, job: Job) -> AttemptReport {
-    let started = Instant::now();
+    let (started, alerts) = (Instant::now(), hands.alerts.clone());
     let (job, (outcomes, local)) = smol::unblock(move || {
         let local = LocalJob {
             queue_id: &job.queue_id,
@@ -70,6 +74,7 @@ pub async fn attempt(hands: Hands, job: Job) -> AttemptReport {
         (job, delivered)
     })
     .await;
+    tell_of_space(&alerts, &outcomes);
     let now = SystemClock.unix_seconds();
     for outcome in &outcomes {
         ::log::info!("{}", log_line(&job, outcome, now));
@@ -83,6 +88,21 @@ pub async fn attempt(hands: Hands, job: Job) -> AttemptReport {
         ..Decision::default()
     };
     AttemptReport { outcomes, decision, local }
+}
+
+/// A full disk is the administrator's to know of; the mail waits meanwhile.
+fn tell_of_space(alerts: &Alerts, outcomes: &[RecipientOutcome]) {
+    const MAILBOXES: &str = "mailboxes";
+
+    let is_full = |of: &&RecipientOutcome| {
+        of.outcome.verdict == Verdict::Deferred && of.outcome.status == EnhancedStatus::new(4, 3, 1)
+    };
+    if let Some(full) = outcomes.iter().find(is_full) {
+        let remedy = "make room on the file system of the mailboxes; what waits is delivered then";
+        alerts.raise(alert::Kind::Disk, MAILBOXES, &full.outcome.text, remedy);
+    } else if outcomes.iter().any(|of| of.outcome.verdict == Verdict::Delivered) {
+        alerts.clear(alert::Kind::Disk, MAILBOXES);
+    }
 }
 
 /// The same keys as mail out has, in the same order.
@@ -126,6 +146,7 @@ pub fn deliver(hands: &Hands, job: &LocalJob<'_>) -> (Vec<RecipientOutcome>, Loc
             queue_id: job.queue_id,
             reverse_path: job.reverse_path,
             accepted_at_unix: job.accepted_at_unix,
+            size_bytes: job.size_bytes,
             address: &address,
             hostname: &hands.hostname,
             content: job.content,
@@ -195,7 +216,7 @@ fn put(
     target: &Target,
 ) -> Placed {
     match target {
-        Target::Maildir { path, .. } => Placed::Outcome(place::maildir(letter, target, path)),
+        Target::Maildir { path, quota, .. } => Placed::Outcome(place::maildir(letter, target, path, *quota)),
         Target::Lmtp { .. } => Placed::Outcome(by_lmtp.remove(&target.key()).unwrap_or_else(|| {
             outcome(Verdict::Deferred, (4, 3, 0), "the LMTP server was not asked".to_owned())
         })),
@@ -249,6 +270,7 @@ mod tests {
             hostname: "mx.example".into(),
             process: Process { socket: "/nowhere".into(), timeout: std::time::Duration::from_secs(1) },
             lmtp_limits: Limits::default(),
+            alerts: Alerts::default(),
         };
         let (outcomes, _) = deliver(&hands, &job);
         let verdicts: Vec<_> =

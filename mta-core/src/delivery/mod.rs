@@ -9,4 +9,5 @@ pub mod local;
 pub mod maildir;
 mod place;
 pub mod process;
+pub mod quota;
 mod spread;

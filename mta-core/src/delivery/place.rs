@@ -9,6 +9,7 @@ use mta_smtp::reply::EnhancedStatus;
 use super::maildir::{self, Item, MaildirError};
 use super::process::Process;
 use super::process::protocol::{self, Answer, Place, Request, VERSION};
+use super::quota;
 use super::spread::Placed;
 use crate::account::Target;
 use crate::account::alias::parse;
@@ -23,6 +24,8 @@ pub(super) struct Letter<'a> {
     pub(super) reverse_path: &'a ReversePath,
     /// When it was accepted, seconds since 1970.
     pub(super) accepted_at_unix: u64,
+    /// The size of the content in octets.
+    pub(super) size_bytes: u64,
     /// Whom it was sent to, for `Delivered-To`.
     pub(super) address: &'a str,
     /// Our name.
@@ -46,7 +49,15 @@ impl Letter<'_> {
 }
 
 /// Delivers into a Maildir that the service itself writes.
-pub(super) fn maildir(letter: &Letter<'_>, target: &Target, path: &std::path::Path) -> Outcome {
+pub(super) fn maildir(
+    letter: &Letter<'_>,
+    target: &Target,
+    path: &std::path::Path,
+    quota: Option<u64>,
+) -> Outcome {
+    if let Some(full) = quota.and_then(|quota| full(letter, path, quota)) {
+        return full;
+    }
     let (trace, unique) = (letter.trace(), letter.unique(&target.key()));
     let item = Item {
         unique: &unique,
@@ -59,12 +70,32 @@ pub(super) fn maildir(letter: &Letter<'_>, target: &Target, path: &std::path::Pa
         Err(error) => return failed(&MaildirError::Content { error: error.to_string() }),
     };
     match maildir::deliver(path, &item, &mut *content) {
-        Ok(path) => outcome(
-            Verdict::Delivered,
-            (2, 0, 0),
-            format!("delivered to {}", path.parent().and_then(|new| new.parent()).unwrap_or(&path).display()),
-        ),
+        Ok(_) => {
+            if quota.is_some() {
+                quota::added(path, letter.size_bytes);
+            }
+            outcome(Verdict::Delivered, (2, 0, 0), format!("delivered to {}", path.display()))
+        }
         Err(error) => failed(&error),
+    }
+}
+
+/// Why a message does not fit into a Maildir (RFC 3463 3.3).
+fn full(letter: &Letter<'_>, path: &std::path::Path, quota: u64) -> Option<Outcome> {
+    if letter.size_bytes > quota {
+        let text = format!("the message is larger than the mailbox may ever be ({quota} octets)");
+        return Some(outcome(Verdict::Failed, (5, 2, 2), text));
+    }
+    match quota::used(path, quota) {
+        Ok(used) if used.saturating_add(letter.size_bytes) > quota => {
+            let text = format!("the mailbox is full: {used} of {quota} octets");
+            Some(outcome(Verdict::Deferred, (4, 2, 2), text))
+        }
+        Ok(_) => None,
+        Err(error) => {
+            let text = format!("{}: {error}", path.display());
+            Some(outcome(Verdict::Deferred, (4, 2, 0), text))
+        }
     }
 }
 

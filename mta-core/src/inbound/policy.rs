@@ -24,6 +24,8 @@ pub(super) enum RcptDecision {
     Accept,
     /// Our domain, but nobody of that name.
     Unknown,
+    /// A mailbox of ours that is full.
+    Full,
     /// Nobody can say now who that is: an alias is broken, or the system's users cannot be asked.
     Unclear,
     /// Not our domain, and the client may not relay.
@@ -36,6 +38,8 @@ impl RcptDecision {
         match self {
             Self::Accept => None,
             Self::Unknown => Some(Reply::with_status(550, (5, 1, 1), "no such mailbox here")),
+            // RFC 3463 3.3: its owner can make room, so the client keeps the message and comes again.
+            Self::Full => Some(Reply::with_status(452, (4, 2, 2), "the mailbox is full, try again later")),
             Self::Unclear => Some(Reply::with_status(
                 451,
                 (4, 3, 5),
@@ -101,6 +105,9 @@ impl Settings {
 
     fn mailbox(&self, may_relay: bool, mailbox: &Mailbox) -> RcptDecision {
         match self.accounts.recipient(mailbox) {
+            Recipient::Maildir(_) | Recipient::Alias(_) if self.accounts.is_full(mailbox) => {
+                RcptDecision::Full
+            }
             Recipient::Maildir(_)
             | Recipient::Lmtp(_)
             | Recipient::System(_)

@@ -1,6 +1,7 @@
 //! The host itself, log output, own domains, sender rewriting.
 
-use crate::config::table::{OptionSpec, option, own_domain};
+use crate::config::Size;
+use crate::config::table::{OptionSpec, bounded, option, own_domain};
 
 /// The rows of this file.
 pub(super) fn rows() -> Vec<OptionSpec> {
@@ -96,6 +97,15 @@ fn domains() -> Vec<OptionSpec> {
             "\"virtual\": its mailboxes are those listed here and the aliases of the database, which mta-cli alias \
              keeps. \"local\": the users of this system and the aliases of alias.files; see local.enable. \"relay\": its mail is taken from anybody and handed on, as a backup MX does or for a host \
              further inside.",
+        ),
+        bounded(
+            "domain.*.quota",
+            "\"0\"",
+            (Size(0), Size(1 << 50)),
+            |c, n| &mut own_domain(c, n).quota,
+            "How much each Maildir of the domain may hold, as counted in its maildirsize file (Maildir++). A full one is \
+             answered 452, so that the sender tries again; a message that can never fit is returned. A user's own quota \
+             goes before. 0 means no bound.",
         ),
         option(
             "domain.*.deliver",
