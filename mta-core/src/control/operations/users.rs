@@ -137,15 +137,10 @@ impl QueueOperations {
             ..Selector::default()
         };
         let by = By { who: &peer.user, reason: "user release" };
-        let (mut done, mut after) = (Done::default(), None);
-        loop {
-            let step = queue.change_step(ChangeKind::Release, &selector, after, by, SystemTime::now());
-            let step = step.map_err(failed)?;
-            done.count += step.recipients;
-            if step.last.is_none() {
-                break;
-            }
-            after = step.last;
+        let mut change = queue.piecewise(ChangeKind::Release, &selector, by, SystemTime::now());
+        let mut done = Done::default();
+        while let Some(changed) = change.step().map_err(failed)? {
+            done.count += changed.recipients;
         }
         if self.daemon.is_some() {
             scheduler.retry_next_hops();
