@@ -10,7 +10,7 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve deliver status queue dest pause resume trace top log alias backup restore verify config explain probe tlsa dns dkim report --config --version --help"
+    ["mta-cli"]="serve deliver status queue dest pause resume trace top log alias backup restore verify config explain probe user tlsa dns dkim report --config --version --help"
     ["mta-cli serve"]="--config --help"
     ["mta-cli deliver"]="--child --config --help"
     ["mta-cli status"]="--json --config --help"
@@ -53,6 +53,17 @@ declare -gA _mta_cli_words=(
     ["mta-cli config show"]="--diff --defaults --json --config --help"
     ["mta-cli explain"]="--json --config --help"
     ["mta-cli probe"]="--timeout --deadline --json --config --help"
+    ["mta-cli user"]="add passwd import list show disable enable delete allow release --config --help"
+    ["mta-cli user add"]="--no-mailbox --quota --no-scram --no-password --json --config --help"
+    ["mta-cli user passwd"]="--no-scram --json --config --help"
+    ["mta-cli user import"]="--domain --no-mailbox --json --config --help"
+    ["mta-cli user list"]="--json --jsonl --config --help"
+    ["mta-cli user show"]="--json --config --help"
+    ["mta-cli user disable"]="--json --config --help"
+    ["mta-cli user enable"]="--json --config --help"
+    ["mta-cli user delete"]="--yes --json --config --help"
+    ["mta-cli user allow"]="--certificate --remove --json --config --help"
+    ["mta-cli user release"]="--json --config --help"
     ["mta-cli tlsa"]="make verify check --config --help"
     ["mta-cli tlsa make"]="--cert --key --host --port --usage --selector --matching --force --json --config --help"
     ["mta-cli tlsa verify"]="--tlsa --chain --reference-id --time --json --config --help"
