@@ -76,7 +76,8 @@ impl QueueOperations {
 
     /// What the daemon found out about each next-hop, by kind and name.
     pub(super) fn next_hops(&self) -> NextHops {
-        let views = self.daemon.as_ref().and_then(|_| self.scheduler()).map(|scheduler| scheduler.next_hops());
+        let views =
+            self.daemon.as_ref().and_then(|_| self.scheduler()).map(|scheduler| scheduler.next_hops());
         views.unwrap_or_default().into_iter().map(|view| ((view.kind, view.name.clone()), view)).collect()
     }
 
