@@ -39,8 +39,7 @@ pub enum UserVerb {
     Release(UserRelease),
 }
 
-/// Add a user; an address is also its mailbox. The password is asked for, or read from standard input where that is no
-/// terminal.
+/// Add a user; an address is also its mailbox. The password is asked for, or read from standard input.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "add", example = "{command_name} anna@example.org --quota 2GB")]
 pub struct UserAdd {
@@ -79,8 +78,7 @@ pub struct UserPasswd {
     pub json: bool,
 }
 
-/// Add users with the hashes they have elsewhere: lines of name:hash, as in /etc/shadow or Dovecot's passwd-file. What stands
-/// behind a second colon is left out. Hashes of sha-crypt ($5$, $6$) are replaced at the first login with PLAIN.
+/// Add users with the hashes ($5$, $6$) they have elsewhere: lines of name:hash, as in /etc/shadow.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "import", example = "{command_name} /etc/shadow --domain example.org")]
 pub struct UserImport {

@@ -280,10 +280,8 @@ mod tests {
     }
 
     fn arrival() -> Arrival {
-        let state = tempfile::tempdir().expect("a directory");
-        let queue = mta_queue::Queue::open(state.path(), mta_queue::Options::default()).expect("a queue");
         Arrival {
-            id: queue.new_id(),
+            id: "0abcdefghjk".parse().expect("a queue id"),
             received_at: UNIX_EPOCH + Duration::from_secs(1_795_471_428),
             source: Source {
                 client: "192.0.2.1".parse().expect("an address"),

@@ -179,6 +179,7 @@ mod tests {
             "Message 0abcdefghjk: deferred\n  \
              from      alice@example.org\n  \
              received  2026-11-23T22:00:00Z (5m ago) from [192.0.2.1], which called itself evil\\u{1b}[31m\n  \
+             auth      spf=pass,dkim=none,dmarc=none,iprev=fail\n  \
              size      4321 B\n  \
              to        bob@example.net: deferred after 1 attempt, next attempt in 5m\n            \
              mx1.example.net: 4.7.5 no TLSA record matched\n  \
