@@ -120,11 +120,11 @@ fn gnu_sasl_binds_the_login_to_the_channel() {
     let site = site();
     let server = site.starttls;
     for (mechanism, more, password, good) in [
-        ("SCRAM-SHA-256-PLUS", "--starttls", PASSWORD, true),
+        ("SCRAM-SHA-256-PLUS", "--verbose", PASSWORD, true),
         ("SCRAM-SHA-256", "--no-cb", PASSWORD, true),
         // It could bind, and says that it was not offered: then somebody in between has changed the offer.
-        ("SCRAM-SHA-256", "--starttls", PASSWORD, false),
-        ("SCRAM-SHA-256-PLUS", "--starttls", "wrong", false),
+        ("SCRAM-SHA-256", "--verbose", PASSWORD, false),
+        ("SCRAM-SHA-256-PLUS", "--verbose", "wrong", false),
     ] {
         let address = server.to_string();
         let arguments = [
@@ -311,12 +311,13 @@ fn exim_sends_through_us_as_its_smarthost() {
     let folder = tempfile::Builder::new().prefix("mta-exim-").tempdir().expect("a directory");
     let conf = folder.path().join("exim.conf");
     let text = format!(
-        "primary_hostname = exim.lab.example\nspool_directory = {folder}/spool\nlog_file_path = {folder}/%slog\n\
+        "primary_hostname = exim.lab.example\nexim_path = {exim}\nspool_directory = {folder}/spool\nlog_file_path = {folder}/%slog\n\
          exim_user = Debian-exim\nexim_group = Debian-exim\ntrusted_users = root\nkeep_environment =\n\
          tls_advertise_hosts =\nbegin acl\nbegin routers\nsmart:\n  driver = manualroute\n  transport = out\n  \
          route_list = * {ip}\n  self = send\nbegin transports\nout:\n  driver = smtp\n  port = {port}\n  \
          hosts_require_auth = *\n  hosts_require_tls = *\n  allow_localhost\n  tls_verify_hosts =\n  tls_try_verify_hosts =\n\
          begin authenticators\nplain:\n  driver = plaintext\n  public_name = PLAIN\n  client_send = ^{ANNA}^{PASSWORD}\n",
+        exim = exim.display(),
         folder = folder.path().display(),
         ip = site.starttls.ip(),
         port = site.starttls.port(),
