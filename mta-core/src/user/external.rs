@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `ok` decides; `user` is optional and names the user as he is to be known here. An answer with `"error": "why"`, none at
-//! all, one that is longer than [`MAX_ANSWER_OCTETS`] or takes longer than the time given lets nobody in and is told to the
+//! all, one that is longer than `MAX_ANSWER_OCTETS` or takes longer than the time given lets nobody in and is told to the
 //! client as a temporary failure.
 //!
 //! What it does not: it remembers nothing, and it asks for nobody who is a user in the database.

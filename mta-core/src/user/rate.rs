@@ -6,7 +6,7 @@
 //! The brake: an account whose password was guessed sends many times what it ever sent. Its mail is then taken and held, and
 //! the administrator is told: nothing is lost, and the name of this server is not burned. It pulls when the recipients of an
 //! hour are more than [`Limits::brake_recipients`] and at the same time more than [`Limits::brake_factor`] times those of the
-//! busiest hour of the week before; or when of at least [`BRAKE_BAD_SAMPLE`] recipients in an hour more than half did not
+//! busiest hour of the week before; or when of at least `BRAKE_BAD_SAMPLE` recipients in an hour more than half did not
 //! exist, as guessed and bought addresses do not.
 
 use std::collections::{HashMap, VecDeque};
