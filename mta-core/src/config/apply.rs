@@ -85,16 +85,19 @@ impl Config {
     }
 
     /// The domain that senders of forwarded mail are rewritten into: the one that is set, else the host's name where it is a
-    /// domain of ours, else the first of our domains. None where it is off, or where no bounce could come back.
+    /// domain delivered here, else the nearest such domain above it, else the first. None where it is off, or where no
+    /// bounce could come back; a domain that is relayed does not count, its bounces go elsewhere.
     pub fn srs_domain(&self) -> Option<Domain> {
         if !self.srs.enabled {
             return None;
         }
         let host = self.host_domain().to_string();
-        let ours = || self.domains.keys().map(ToString::to_string);
+        let here = self.domains.iter().filter(|(_, domain)| domain.kind != DomainKind::Relay);
+        let ours: Vec<String> = here.map(|(name, _)| name.to_string()).collect();
+        let above = |name: &&String| host == **name || host.ends_with(&format!(".{name}"));
         let name = match &self.srs.domain {
             Some(set) => set.to_string(),
-            None => ours().find(|name| *name == host).or_else(|| ours().next())?,
+            None => ours.iter().filter(above).max_by_key(|name| name.len()).or_else(|| ours.first())?.clone(),
         };
         Domain::parse(&name).ok()
     }
