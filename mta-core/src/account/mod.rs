@@ -170,7 +170,11 @@ impl Accounts {
     /// Whether to find out what `mailbox` is may take a while: files are looked at, or the system's users.
     pub fn may_block(&self, mailbox: &Mailbox) -> bool {
         let Some((_, domain)) = mailbox.domain().and_then(|domain| self.known(domain)) else { return false };
-        domain.kind == DomainKind::Local || domain.quota.is_some() || !self.directory.snapshot().is_empty()
+        // A user of the database may have a quota of his own, which is read from his mailbox.
+        domain.kind == DomainKind::Local
+            || domain.quota.is_some()
+            || !self.directory.users().now().is_empty()
+            || !self.directory.snapshot().is_empty()
     }
 
     /// What `mailbox` is to us, aliases followed to the end. May block ([`Accounts::may_block`]).

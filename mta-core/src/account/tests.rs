@@ -189,3 +189,20 @@ proptest! {
         prop_assert!(count <= 20);
     }
 }
+
+#[test]
+fn files_are_never_looked_at_unannounced() {
+    let directory = Directory::default();
+    let domain = Domain::parse("own.example").unwrap();
+    let own = LocalDomain { mailboxes: ["carol".to_owned()].into(), ..LocalDomain::default() };
+    let accounts = |own: &LocalDomain| {
+        let domains = HashMap::from([(domain.clone(), own.clone())]);
+        Accounts::new(domains, None).with_directory(directory.clone())
+    };
+    let carol = mailbox("carol@own.example");
+    assert!(!accounts(&own).may_block(&carol), "nothing but the configuration is asked");
+    assert!(accounts(&LocalDomain { quota: Some(1), ..own.clone() }).may_block(&carol));
+    directory.users().replace(crate::user::Roster::with("anna@own.example", &[]));
+    assert!(accounts(&own).may_block(&mailbox("anna@own.example")), "she may have a quota of her own");
+    assert!(!accounts(&own).may_block(&mailbox("anna@else.example")));
+}

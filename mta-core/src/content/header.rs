@@ -149,7 +149,6 @@ impl Header {
     }
 
     /// Puts fields, whole lines with their ends, at the bottom.
-    #[allow(dead_code, reason = "for the stage of fix-up")]
     pub(crate) fn append(&mut self, fields: &str) {
         if !self.octets.is_empty() && !self.octets.ends_with(b"\n") {
             self.octets.extend_from_slice(EMPTY_LINE);

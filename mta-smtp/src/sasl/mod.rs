@@ -4,6 +4,17 @@
 //! `server`. What it does not: no base64 and no SMTP framing, which are the session's (RFC 4954), and no decision whether a password may be
 //! sent at all: PLAIN and LOGIN hand it to whoever asks, so the session starts them only inside verified TLS.
 
+/// Shows the type's name, never what it holds.
+macro_rules! opaque_debug {
+    ($($state:ident),*) => {$(
+        impl std::fmt::Debug for $state {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($state))
+            }
+        }
+    )*};
+}
+
 mod scram;
 pub mod server;
 

@@ -3,7 +3,6 @@
 //! The server's signature is always verified; its iteration count is bounded, because it decides how much we compute.
 //! Channel binding is not offered: the message carries `n,,`, and there is room for `p=` in [`ChannelBinding`].
 
-use std::fmt;
 use std::num::NonZeroU32;
 
 use base64::Engine as _;
@@ -142,16 +141,6 @@ fn text(message: &[u8]) -> Result<&str, SaslError> {
     std::str::from_utf8(message).map_err(|_| SaslError::Malformed)
 }
 
-/// Shows the state's name, never what it holds.
-macro_rules! opaque_debug {
-    ($($state:ident),*) => {$(
-        impl fmt::Debug for $state {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($state))
-            }
-        }
-    )*};
-}
 opaque_debug!(Start, ClientFirst, ClientFinal);
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! The channel binding that the client names is compared with what the TLS session is (RFC 5802 6): a client that could
 //! bind and was told by somebody in between that we cannot is found out by its `y`.
 
-use std::fmt;
 use std::num::NonZeroU32;
 
 use base64::Engine as _;
@@ -212,14 +211,4 @@ fn saslname(text: &str) -> Result<String, SaslError> {
     Ok(name)
 }
 
-/// Shows the type's name, never what it holds.
-macro_rules! opaque_debug {
-    ($($state:ident),*) => {$(
-        impl fmt::Debug for $state {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($state))
-            }
-        }
-    )*};
-}
 opaque_debug!(ScramKeys, AwaitKeys, AwaitFinal, AwaitVerdict);
