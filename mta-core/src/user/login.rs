@@ -246,7 +246,15 @@ impl Logins {
         options: &Options,
     ) -> Outcome {
         match external.check(name, password.reveal(), attempt.client).await {
-            Ok(Some(name)) => self.let_in(attempt, &StoredUser { name, ..StoredUser::default() }, options),
+            // Security decision: the answer may name a user of ours, and one who is disabled stays out by every way.
+            Ok(Some(name)) => match self.stored(name.clone()).await {
+                Ok(Some(user)) if user.disabled => self.failed(attempt, "disabled", options),
+                Ok(user) => {
+                    let user = user.unwrap_or_else(|| StoredUser { name, ..StoredUser::default() });
+                    self.let_in(attempt, &user, options)
+                }
+                Err(error) => unavailable(attempt, &error),
+            },
             Ok(None) => self.failed(attempt, "wrong-password", options),
             Err(error) => {
                 ::log::warn!("{}", line("auth-unavailable", attempt).with("reason", error));
@@ -490,5 +498,28 @@ mod tests {
             Outcome::Refused,
             "users here are asked here"
         );
+    }
+
+    #[test]
+    fn no_answer_from_outside_lets_in_whoever_is_disabled_here() {
+        use std::io::{BufRead, BufReader, Write};
+
+        let mut site = site();
+        let folder = tempfile::tempdir().expect("a directory");
+        let socket = folder.path().join("check.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        let answers = ["gone@one.example", "anna@one.example", "ben@ldap.example"];
+        let asked = std::thread::spawn(move || {
+            for name in answers {
+                let (mut stream, _) = listener.accept().expect("a question");
+                BufReader::new(&stream).read_line(&mut String::new()).expect("a line");
+                writeln!(stream, "{{\"ok\":true,\"user\":\"{name}\"}}").expect("an answer");
+            }
+        });
+        site.options.external = Some(External { socket, timeout: Duration::from_secs(10) });
+        let came = answers.map(|_| login(&site, "ben@ldap.example", 1, "x"));
+        let let_in = |name: &str| Outcome::LoggedIn(name.to_owned());
+        assert_eq!(came, [Outcome::Refused, let_in("anna@one.example"), let_in("ben@ldap.example")]);
+        asked.join().expect("three questions");
     }
 }
