@@ -28,24 +28,16 @@ pub(super) struct Outgoing {
 }
 
 /// Makes a message fit for being forwarded: the sender as the next server shall see it, and fields in front of its header.
-/// `content` can be opened as often as it takes. The sender becomes an address of ours (SRS), so that the next server finds
-/// that we may send for it, and a bounce finds back; one that cannot be rewritten stays.
-///
-/// # Errors
-/// The content cannot be read.
-pub(super) fn outgoing(
-    sender: ReversePath,
-    delivered_to: &Mailbox,
-    srs: Option<&Srs>,
-    _content: &dyn ContentSource,
-) -> io::Result<Outgoing> {
+/// The sender becomes an address of ours (SRS), so that the next server finds that we may send for it, and a bounce finds
+/// back; one that cannot be rewritten stays.
+pub(super) fn outgoing(sender: ReversePath, delivered_to: &Mailbox, srs: Option<&Srs>) -> Outgoing {
     let sender = match (&sender, srs) {
         (ReversePath::Mailbox(mailbox), Some(srs)) => {
             srs.encode(mailbox, now_seconds()).map_or(sender, ReversePath::Mailbox)
         }
         _ => sender,
     };
-    Ok(Outgoing { sender, fields: format!("Delivered-To: {delivered_to}\r\n").into_bytes() })
+    Outgoing { sender, fields: format!("Delivered-To: {delivered_to}\r\n").into_bytes() }
 }
 
 impl Scheduler {
@@ -89,7 +81,7 @@ impl Scheduler {
         };
         // The owner of a list is an address of ours.
         let srs = self.site.srs.as_deref().filter(|_| forward.owner.is_none());
-        let outgoing = outgoing(sender, &forward.recipient.mailbox, srs, &source)?;
+        let outgoing = outgoing(sender, &forward.recipient.mailbox, srs);
         let mut content = self.queue.content();
         content.write_all(&outgoing.fields)?;
         let mut from = source.open()?;
