@@ -1,4 +1,4 @@
-//! What a long queue of deferred messages costs: from start to listening, memory, each look at it, a change to all of it.
+//! What a long queue of deferred messages costs: from start to greeting, memory, each look at it, a change to all of it.
 //!
 //! The queue is filled through `mta-queue` itself, not by SMTP, and then the server is started on it and asked by its own
 //! verbs over the control socket, as an administrator asks; the start of `mta-cli` is in the time.
@@ -57,7 +57,7 @@ pub(super) fn measure(count: usize, say: Say<'_>) -> Result<()> {
         Ok(())
     })?;
     let name = |what: &str| format!("{count} deferred, {what}");
-    say(&name("start to listening"), seconds * 1000.0, "ms", probe);
+    say(&name("start to greeting"), seconds * 1000.0, "ms", probe);
     say(&name("memory"), Usage::of(server.pid())?.pss_kib / 1024.0, "MiB PSS", probe);
     say(&name("claim of what is due"), claim_ms, "ms", probe);
     for (what, words) in LOOKS {

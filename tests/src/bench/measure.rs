@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{BenchError, Result, program};
 
@@ -80,30 +80,54 @@ pub(super) fn tree(pid: u32) -> Vec<u32> {
 /// The calls that write to stable storage.
 pub const SYNC_CALLS: &str = "fsync,fdatasync,sync_file_range,syncfs,sync";
 
-/// The sync calls in what strace wrote.
+/// The sync calls that began between two moments, in what `strace -ttt` wrote: those of the load, and not those of
+/// starting and stopping the server.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn syncs_in(calls: &Path) -> Result<usize> {
-    let text = fs::read_to_string(calls)?;
-    Ok(text
-        .lines()
-        .filter(|line| line.contains("sync") && line.contains('(') && !line.contains("resumed"))
-        .count())
+pub fn syncs_between(calls: &Path, from: SystemTime, to: SystemTime) -> Result<usize> {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Ok(count_syncs(&fs::read_to_string(calls)?, seconds(from), seconds(to)))
 }
 
-/// How often the threads of a process gave up the processor to wait for something: each is followed by a wake-up.
-///
-/// # Errors
-/// Where `/proc` does not know the process.
-pub fn waits(pid: u32) -> Result<u64> {
-    let mut waits = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
-        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        waits += line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0);
+/// A line is `PID SECONDS call(...`; a call that was interrupted has a second one, which says "resumed".
+fn count_syncs(text: &str, from: f64, to: f64) -> usize {
+    let began = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let seconds: f64 = words.next()?.parse().ok()?;
+        words.next().filter(|call| call.contains("sync") && call.contains('(')).map(|_| seconds)
+    };
+    text.lines().filter_map(began).filter(|seconds| (from..=to).contains(seconds)).count()
+}
+
+/// How often each thread of a process has given up the processor to wait for something: each is followed by a wake-up.
+#[derive(Debug, Clone)]
+pub struct Waits(BTreeMap<String, u64>);
+
+impl Waits {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Where `/proc` does not know the process.
+    pub fn of(pid: u32) -> Result<Self> {
+        let mut waits = BTreeMap::new();
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            if let Some(count) = line.and_then(|count| count.trim().parse().ok()) {
+                waits.insert(thread.file_name().to_string_lossy().into_owned(), count);
+            }
+        }
+        Ok(Self(waits))
     }
-    Ok(waits)
+
+    /// How many there were since `before`. Threads that have ended meanwhile are left out.
+    pub fn since(&self, before: &Self) -> u64 {
+        let of = |(thread, count): (&String, &u64)| {
+            count.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
+        };
+        self.0.iter().map(of).sum()
+    }
 }
 
 /// Counts sync calls of a process tree with strace.
@@ -239,4 +263,21 @@ pub fn sync_probe(folder: &Path) -> Result<f64> {
     let seconds = started.elapsed().as_secs_f64();
     fs::remove_file(&path)?;
     Ok(f64::from(CALLS) / seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_syncs_of_a_load_are_those_that_began_within_it() {
+        let calls = "77 1000.500000 fdatasync(5) = 0\n\
+                     77 1001.000000 fdatasync(5 <unfinished ...>\n\
+                     78 1001.100000 fsync(7)      = 0\n\
+                     77 1002.900000 <... fdatasync resumed>) = 0\n\
+                     77 1003.000001 fdatasync(5) = 0\n\
+                     77 1002.000000 +++ exited with 0 +++\n";
+        assert_eq!(count_syncs(calls, 1_001.0, 1_003.0), 2);
+        assert_eq!(count_syncs(calls, 0.0, 2_000.0), 4);
+    }
 }

@@ -11,12 +11,16 @@ pub mod table;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use measure::{Usage, sync_probe};
 use server::{Kind, Server};
+
+use crate::daemon::Settings;
+use crate::dns::{DnsServers, Internet};
+use crate::zone::Zone;
 
 /// Where the servers under test listen.
 pub const SERVER: &str = "127.0.0.1:2625";
@@ -149,20 +153,75 @@ pub fn wait_for_port(address: &str) -> Result<()> {
     Err(BenchError(format!("nothing listens at {address} after 20 s")))
 }
 
-/// Everything measured, for each kind of server in turn.
+/// Waits until a server greets: one that only listens may still be starting.
+pub fn wait_for_greeting(address: &str) -> Result<()> {
+    wait_for_port(address)?;
+    measure::greeted_sessions(address, 1).map(drop)
+}
+
+/// A part of the benchmark that can be run alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Accepting: rate, CPU, syncs.
+    Accept,
+    /// Accepting, each message over a connection of its own.
+    Connections,
+    /// Accepting and relaying.
+    Relay,
+    /// Memory with sessions, and while large messages pass.
+    Memory,
+    /// Wake-ups of a server with nothing to do.
+    Idle,
+    /// Long queues of deferred messages.
+    Queues,
+}
+
+impl Section {
+    /// All of them, in the order in which they are run.
+    pub const ALL: [Self; 6] =
+        [Self::Accept, Self::Connections, Self::Relay, Self::Memory, Self::Idle, Self::Queues];
+
+    /// Its name on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Connections => "connections",
+            Self::Relay => "relay",
+            Self::Memory => "memory",
+            Self::Idle => "idle",
+            Self::Queues => "queues",
+        }
+    }
+
+    /// Whether Postfix is measured beside this project's server.
+    fn compares(self) -> bool {
+        matches!(self, Self::Accept | Self::Connections | Self::Relay | Self::Memory)
+    }
+}
+
+/// What is measured, and how thoroughly.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The servers, one after the other.
+    pub kinds: Vec<Kind>,
+    /// The parts.
+    pub sections: Vec<Section>,
+    /// Messages of each rate.
+    pub messages: usize,
+    /// Repeats of each rate, of which the median counts.
+    pub repeats: usize,
+    /// Lengths of the queue of deferred messages.
+    pub deferred: Vec<usize>,
+    /// How long an idle server is watched.
+    pub idle: Duration,
+}
+
+/// Measures what is planned.
 ///
 /// # Errors
 /// The first step that could not be done, in words.
-///
-/// `deferred` are lengths of a queue of deferred messages at which this server is started and asked.
-pub fn run(
-    kinds: &[Kind],
-    messages: usize,
-    repeats: usize,
-    deferred: &[usize],
-    mut report: impl FnMut(&Figure),
-) -> Result<()> {
-    for &kind in kinds {
+pub fn run(plan: &Plan, mut report: impl FnMut(&Figure)) -> Result<()> {
+    for &kind in &plan.kinds {
         let mut say = |measure: &str, value: f64, unit: &'static str, probe: f64| {
             report(&Figure {
                 server: kind,
@@ -172,33 +231,24 @@ pub fn run(
                 sync_probe_per_second: probe,
             });
         };
-        accept(kind, messages, repeats, &mut say)?;
-        new_connections(kind, messages, repeats, &mut say)?;
-        relay(kind, messages, repeats, &mut say)?;
-        memory(kind, &mut say)?;
-        if kind == Kind::Mta {
-            for &count in deferred {
-                long_queue::measure(count, &mut say)?;
+        for &section in plan.sections.iter().filter(|section| kind == Kind::Mta || section.compares()) {
+            match section {
+                Section::Accept => accept(kind, plan.messages, plan.repeats, &mut say)?,
+                Section::Connections => new_connections(kind, plan.messages, plan.repeats, &mut say)?,
+                Section::Relay => relay(kind, plan.messages, plan.repeats, &mut say)?,
+                Section::Memory => memory(kind, &mut say)?,
+                Section::Idle => idle(plan.idle, &mut say)?,
+                Section::Queues => {
+                    plan.deferred.iter().try_for_each(|&count| long_queue::measure(count, &mut say))?;
+                }
             }
         }
     }
     Ok(())
 }
 
-/// What a queue of deferred messages costs, at each of these lengths, and nothing else.
-///
-/// # Errors
-/// The first step that could not be done, in words.
-pub fn run_queues(deferred: &[usize], mut report: impl FnMut(&Figure)) -> Result<()> {
-    let mut say = |measure: &str, value: f64, unit: &'static str, probe: f64| {
-        let server = Kind::Mta;
-        report(&Figure { server, measure: measure.into(), value, unit, sync_probe_per_second: probe });
-    };
-    deferred.iter().try_for_each(|&count| long_queue::measure(count, &mut say))
-}
-
-/// How long an idle server is watched, after the sessions before have been forgotten.
-const IDLE: Duration = Duration::from_secs(120);
+/// How long a server is left alone before it is watched: what it does once after its start is over then.
+const REST: Duration = Duration::from_secs(20);
 
 type Say<'a> = &'a mut dyn FnMut(&str, f64, &'static str, f64);
 
@@ -245,11 +295,12 @@ fn syncs(kind: Kind, work: impl FnOnce(&Server) -> Result<()>) -> Result<usize> 
         let folder = tempfile::tempdir()?;
         let calls = folder.path().join("calls");
         let server = Server::start_traced(&calls)?;
-        let before = measure::syncs_in(&calls)?;
+        let from = SystemTime::now();
         work(&server)?;
-        // The tracer writes in pieces; it is complete when the server has ended, whose own last syncs are few.
+        let to = SystemTime::now();
+        // The tracer writes in pieces; it is complete when the server has ended.
         drop(server);
-        return Ok(measure::syncs_in(&calls)?.saturating_sub(before));
+        return measure::syncs_between(&calls, from, to);
     }
     let server = Server::start(kind)?;
     let counter = measure::SyncCounter::attach(server.pid())?;
@@ -328,12 +379,47 @@ fn memory(kind: Kind, say: Say<'_>) -> Result<()> {
         say("memory, 500 sessions", busy / 1024.0, "MiB PSS", probe);
         say("memory, each of 500 sessions", (busy - idle) / 500.0, "KiB PSS", probe);
         drop(sessions);
-        let before = measure::waits(server.pid())?;
-        std::thread::sleep(IDLE);
-        let waits = measure::waits(server.pid())? - before;
-        say("wake-ups while idle", waits as f64 / IDLE.as_secs_f64() * 60.0, "a minute", probe);
     }
     Ok(())
+}
+
+/// Wake-ups of a server that has nothing to do, and whose DNS works: while no resolver does, the clock is looked at every
+/// few seconds, by design.
+fn idle(watched: Duration, say: Say<'_>) -> Result<()> {
+    let probe = sync_probe(&std::env::temp_dir())?;
+    let dns = Dns::start([])?;
+    let server = Server::start_with(&dns.settings)?;
+    std::thread::sleep(REST.min(watched));
+    let before = measure::Waits::of(server.pid())?;
+    std::thread::sleep(watched);
+    let waits = measure::Waits::of(server.pid())?.since(&before);
+    let minutes = watched.as_secs_f64() / 60.0;
+    say("wake-ups while idle", waits as f64 / minutes, "a minute", probe);
+    Ok(())
+}
+
+/// A resolver that works: the laboratory's, in this process.
+struct Dns {
+    _servers: DnsServers,
+    /// What the server under test has to know of it.
+    settings: Settings,
+    _folder: tempfile::TempDir,
+}
+
+impl Dns {
+    fn start(zones: impl IntoIterator<Item = Zone>) -> Result<Self> {
+        let own = Zone::new("bench.example").address("@", std::net::Ipv4Addr::LOCALHOST);
+        let internet = Internet::new(std::iter::once(own).chain(zones));
+        let servers = DnsServers::start(internet.tree(), 0)?;
+        let folder = tempfile::tempdir()?;
+        let anchor = folder.path().join("root.key");
+        std::fs::write(&anchor, internet.trust_anchor())?;
+        let mut settings = Settings::default();
+        settings.set("dns.servers", &format!("[\"{}\"]", servers.forwarder()));
+        settings.set("dns.recursion", "false");
+        settings.set_text("dns.trust_anchor_file", &anchor.display().to_string());
+        Ok(Self { _servers: servers, settings, _folder: folder })
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

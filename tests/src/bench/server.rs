@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{BenchError, Result, SERVER, SINK, program, wait_for_port};
+use super::{BenchError, Result, SERVER, SINK, program, wait_for_greeting};
+use crate::daemon::Settings;
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,17 +38,28 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it greets.
     ///
     /// # Errors
     /// What kept it from starting, in words.
     pub fn start(kind: Kind) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mta-bench").tempdir()?;
-        let server = match kind {
-            Kind::Mta => start_mta(folder, None)?,
-            Kind::Postfix => start_postfix(folder)?,
-        };
-        wait_for_port(SERVER)?;
+        match kind {
+            Kind::Mta => Self::start_with(&Settings::default()),
+            Kind::Postfix => {
+                let server = start_postfix(folder()?)?;
+                wait_for_greeting(SERVER)?;
+                Ok(server)
+            }
+        }
+    }
+
+    /// Starts this project's server with some settings more, and waits until it greets.
+    ///
+    /// # Errors
+    /// What kept it from starting, in words.
+    pub fn start_with(settings: &Settings) -> Result<Self> {
+        let server = start_mta(folder()?, settings, None)?;
+        wait_for_greeting(SERVER)?;
         Ok(server)
     }
 
@@ -58,25 +70,24 @@ impl Server {
     /// # Errors
     /// What kept it from starting, in words.
     pub fn start_traced(calls: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mta-bench").tempdir()?;
-        let mut server = start_mta(folder, Some(calls))?;
-        wait_for_port(SERVER)?;
+        let mut server = start_mta(folder()?, &Settings::default(), Some(calls))?;
+        wait_for_greeting(SERVER)?;
         let program = super::measure::tree(server.pid).into_iter().nth(1);
         server.pid = program.ok_or_else(|| BenchError("strace has no child".into()))?;
         Ok(server)
     }
 
-    /// Starts this project's server on a state directory that is filled already, and waits until it listens; the
+    /// Starts this project's server on a state directory that is filled already, and waits until it greets; the
     /// seconds that took.
     ///
     /// # Errors
     /// What kept it from starting, in words.
     pub fn start_filled(fill: impl FnOnce(&Path) -> Result<()>) -> Result<(Self, f64)> {
-        let folder = tempfile::Builder::new().prefix("mta-bench").tempdir()?;
+        let folder = folder()?;
         fill(&folder.path().join("state"))?;
         let started = Instant::now();
-        let server = start_mta(folder, None)?;
-        wait_for_port(SERVER)?;
+        let server = start_mta(folder, &Settings::default(), None)?;
+        wait_for_greeting(SERVER)?;
         Ok((server, started.elapsed().as_secs_f64()))
     }
 
@@ -172,26 +183,45 @@ pub fn mta_cli() -> Result<PathBuf> {
     }
 }
 
-fn start_mta(folder: tempfile::TempDir, calls: Option<&Path>) -> Result<Server> {
+/// A folder for all that one server writes.
+///
+/// # Errors
+/// Another server listens already, say of a second benchmark: it would be measured instead.
+fn folder() -> Result<tempfile::TempDir> {
+    std::net::TcpListener::bind(SERVER).map_err(|error| BenchError(format!("{SERVER}: {error}")))?;
+    Ok(tempfile::Builder::new().prefix("mta-bench").tempdir()?)
+}
+
+/// What the benchmark needs of this project's server, before the settings of one measurement.
+fn settings(state: &Path) -> Settings {
     let (sink_host, sink_port) = SINK.split_once(':').unwrap_or((SINK, "25"));
-    let state = folder.path().join("state");
-    let config = format!(
-        "hostname = \"bench.example\"\n\
-         state_dir = \"{}\"\n\
-         [smtp]\nlisten = [\"{SERVER}\"]\nrelay_networks = [\"127.0.0.0/8\"]\n\
-         max_sessions = 1000\nmax_sessions_per_client = 1000\n\
-         [dns]\nservers = [\"127.0.0.1:9\"]\n\
-         [outbound]\nallow_loopback = true\n\
-         [relay]\nhost = \"{sink_host}\"\nport = {sink_port}\ntls = \"never\"\n",
-        state.display()
-    );
+    let mut settings = Settings::default();
+    settings.set_text("hostname", "bench.example");
+    settings.set_text("state_dir", &state.display().to_string());
+    settings.set("smtp.listen", &format!("[\"{SERVER}\"]"));
+    settings.set("smtp.relay_networks", "[\"127.0.0.0/8\"]");
+    // The generator sends all its messages in the sessions it has.
+    settings.set("smtp.max_transactions", "1000000");
+    settings.set("smtp.max_sessions", "1000");
+    settings.set("smtp.max_sessions_per_client", "1000");
+    settings.set("dns.servers", "[\"127.0.0.1:9\"]");
+    settings.set("outbound.allow_loopback", "true");
+    settings.set_text("relay.host", sink_host);
+    settings.set("relay.port", sink_port);
+    settings.set_text("relay.tls", "never");
+    settings
+}
+
+fn start_mta(folder: tempfile::TempDir, more: &Settings, calls: Option<&Path>) -> Result<Server> {
+    let mut settings = settings(&folder.path().join("state"));
+    settings.merge(more);
     let path = folder.path().join("mta.toml");
-    fs::write(&path, config)?;
+    fs::write(&path, settings.to_toml())?;
     let log = fs::File::create(folder.path().join("log"))?;
     let mut command = match calls {
         Some(calls) => {
             let mut command = Command::new(program("strace")?);
-            command.args(["-f", "-q", "--seccomp-bpf", "-e", "signal=none", "-o"]).arg(calls);
+            command.args(["-f", "-q", "-ttt", "--seccomp-bpf", "-e", "signal=none", "-o"]).arg(calls);
             command.arg("-e").arg(format!("trace={}", super::measure::SYNC_CALLS)).arg(mta_cli()?);
             command
         }
@@ -251,7 +281,7 @@ fn start_postfix(folder: tempfile::TempDir) -> Result<Server> {
     if !output.status.success() {
         return Err(BenchError(format!("postfix start: {}", String::from_utf8_lossy(&output.stderr).trim())));
     }
-    wait_for_port(SERVER)?;
+    wait_for_greeting(SERVER)?;
     let pid = fs::read_to_string(spool.join("pid/master.pid"))?
         .trim()
         .parse()

@@ -4,9 +4,10 @@
 //! `cargo build --release --workspace --bins && target/release/mta-bench`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use argh::FromArgs;
-use mta_lab::bench::{self, Figure, server::Kind};
+use mta_lab::bench::{self, Figure, Plan, Section, server::Kind};
 
 /// Measures accept and relay rates, CPU, syncs and memory of this server and of Debian's Postfix in one run.
 #[derive(FromArgs)]
@@ -20,26 +21,56 @@ struct Args {
     /// also start on queues of 20,000 and 1,000,000 deferred messages; filling them takes minutes
     #[argh(switch)]
     long_queues: bool,
-    /// nothing but the long queues
-    #[argh(switch)]
-    only_queues: bool,
     /// a table in Markdown at the end, as the README has it
     #[argh(switch)]
     markdown: bool,
-    /// only this server: mta or postfix
+    /// only this server (mta, postfix) or this part (accept, connections, relay, memory, idle, queues); may be given
+    /// several times
     #[argh(option)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// seconds an idle server is watched (default 100)
+    #[argh(option, default = "100")]
+    idle: u64,
     /// one JSON object a line instead of text
     #[argh(switch)]
     json: bool,
 }
 
+/// What is to be measured.
+fn plan(args: &Args) -> Result<Plan, String> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    let mut sections: Vec<Section> = Vec::new();
+    for word in &args.only {
+        match (word.as_str(), Section::ALL.iter().find(|section| section.word() == word)) {
+            ("mta", _) => kinds.push(Kind::Mta),
+            ("postfix", _) => kinds.push(Kind::Postfix),
+            (_, Some(&section)) => sections.push(section),
+            _ => {
+                let parts = Section::ALL.map(Section::word).join(", ");
+                return Err(format!("--only {word}: neither a server (mta, postfix) nor a part ({parts})"));
+            }
+        }
+    }
+    if kinds.is_empty() {
+        kinds = vec![Kind::Postfix, Kind::Mta];
+    }
+    if sections.is_empty() {
+        sections = Section::ALL.to_vec();
+    }
+    let mut deferred = vec![0, 20_000];
+    deferred.extend(args.long_queues.then_some(1_000_000));
+    let idle = Duration::from_secs(args.idle.max(1));
+    Ok(Plan { kinds, sections, messages: args.messages, repeats: args.repeats, deferred, idle })
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
-    let kinds: &[Kind] = match args.only.as_deref() {
-        Some("mta") => &[Kind::Mta],
-        Some("postfix") => &[Kind::Postfix],
-        _ => &[Kind::Postfix, Kind::Mta],
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("mta-bench: {error}");
+            return ExitCode::from(64);
+        }
     };
     let mut figures: Vec<Figure> = Vec::new();
     let show = |figure: &Figure| {
@@ -57,13 +88,7 @@ fn main() -> ExitCode {
             );
         }
     };
-    let long = args.long_queues || args.only_queues;
-    let deferred: &[usize] = if long { &[0, 20_000, 1_000_000] } else { &[0, 20_000] };
-    let done = if args.only_queues {
-        bench::run_queues(deferred, show)
-    } else {
-        bench::run(kinds, args.messages, args.repeats, deferred, show)
-    };
+    let done = bench::run(&plan, show);
     if args.markdown {
         print!("{}", bench::table::markdown(&figures));
     }
