@@ -65,7 +65,28 @@ pub(crate) fn field(
 
 /// Takes out what claims to be said by us (RFC 8601 5): only we may, and only now.
 pub(crate) fn remove_forged(header: &mut Header, server: &str) -> usize {
-    header.remove(|field| field.is("Authentication-Results") && claims_to_be(field, server))
+    header.remove(|field| is_of(field, server))
+}
+
+/// Whether this is a field of ours. Only where the header section went through [`remove_forged`] is it: then no other is
+/// left.
+pub(crate) fn is_of(field: &Field<'_>, server: &str) -> bool {
+    field.is("Authentication-Results") && claims_to_be(field, server)
+}
+
+/// What a field of ours says of the ARC chain. Comments may hold a stranger's words, so nothing in them counts.
+pub(crate) fn arc_word(field: &Field<'_>) -> Word {
+    let bare = without_comments(&field.text());
+    let word = bare.split(';').find_map(|part| {
+        let result = part.trim().strip_prefix("arc=")?;
+        result.split_ascii_whitespace().next().map(str::to_owned)
+    });
+    match word.as_deref() {
+        None | Some("none") => Word::None,
+        Some("pass") => Word::Pass,
+        Some("temperror") => Word::TempError,
+        Some(_) => Word::Fail,
+    }
 }
 
 /// Whether the authserv-id of a field is ours. A field whose id cannot be made out and that names us at all before its first

@@ -101,6 +101,15 @@ impl Srs {
         decoded.unwrap_or(Decoded::Forged)
     }
 
+    /// Who is told what became of mail from this sender: himself, or whom the sender stands for, where it was rewritten
+    /// here.
+    pub fn behind(&self, sender: Mailbox, now_seconds: u64) -> Mailbox {
+        match self.decode(&sender, now_seconds) {
+            Decoded::Mailbox(behind) => behind,
+            Decoded::No | Decoded::Forged | Decoded::Expired => sender,
+        }
+    }
+
     fn decode_first(&self, rest: &str, now_seconds: u64) -> Option<Decoded> {
         let (hash, tail) = rest.split_once('=')?;
         if !self.is_ours(hash, tail) {

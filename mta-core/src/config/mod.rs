@@ -430,6 +430,8 @@ pub struct Auth {
 pub struct Dkim {
     /// Whether it is signed where there is a key.
     pub sign: bool,
+    /// Whether forwarded mail is sealed where there is a key.
+    pub arc_seal: bool,
 }
 
 /// The senders of forwarded mail.

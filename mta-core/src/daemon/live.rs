@@ -60,9 +60,9 @@ pub(super) fn run(
     let Prepared { listeners, control, local, access, tls, queue, providers } = prepared;
     let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
     watch_space(&queue, &alerts);
-    let keys = config.dkim.sign.then(|| KeyRing::new(&config.state_dir));
-    let srs = srs(&config, &queue)?;
-    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys, srs };
+    let keys = Some(KeyRing::new(&config.state_dir));
+    let srs_secret = srs_secret(&queue)?;
+    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
     let directory = Directory::default();
@@ -80,6 +80,8 @@ pub(super) fn run(
     tls.identities.tell(site.alerts.clone());
     let mut shared = Shared::new(&config, tls, dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
+    shared.srs_secret = srs_secret;
+    shared.allow_keys(&config);
     let shared = Arc::new(shared);
     shared.warn_of_pauses();
     let options = shared.scheduler_options(&config);
@@ -134,14 +136,12 @@ fn sts(config: &Config, dns: &dns::Service, queue: &Queue) -> Arc<Sts> {
     Sts::new(Arc::new(dns.clone()), client, Some(queue.clone()))
 }
 
-/// Rewriting of senders, with the secret that the queue's database keeps.
-fn srs(config: &Config, queue: &Queue) -> Result<Option<Arc<Srs>>, StartError> {
-    let Some(domain) = config.srs_domain() else { return Ok(None) };
+/// The secret for rewriting of senders, which the queue's database keeps.
+fn srs_secret(queue: &Queue) -> Result<Vec<u8>, StartError> {
     let mut secret = [0; 32];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)
         .map_err(|_| StartError::new(INTERNAL, "the system gives no random numbers"))?;
-    let secret = queue.secret("srs", secret.to_vec()).map_err(|error| StartError::new(INTERNAL, error))?;
-    Ok(Some(Arc::new(Srs::new(&[secret], domain))))
+    queue.secret("srs", secret.to_vec()).map_err(|error| StartError::new(INTERNAL, error))
 }
 
 /// The administrator hears when no mail is taken for want of space, and when it is again.
@@ -219,6 +219,7 @@ impl Parts {
         self.shared.tls.identities.reload(config.tls_sources()).map_err(|error| error.to_string())?;
         self.shared.warn_of_restart(&config);
         let _ = self.shared.directory.read_files(config.alias_files());
+        self.shared.allow_keys(&config);
         self.inbound.reload(self.shared.inbound_settings(&config));
         self.shared.site.providers.reload(providers);
         self.shared.apply(&config);
@@ -253,6 +254,8 @@ struct Shared {
     directory: Directory,
     /// Who logs in.
     users: Arc<user::Service>,
+    /// What rewritten senders are made with.
+    srs_secret: Vec<u8>,
     live: Mutex<Arc<Live>>,
 }
 
@@ -306,6 +309,20 @@ impl Shared {
             live: Mutex::new(live),
             directory,
             users,
+            srs_secret: Vec::new(),
+        }
+    }
+
+    /// Rewriting of senders.
+    fn srs(&self, config: &Config) -> Option<Arc<Srs>> {
+        let domain = config.srs_domain()?;
+        Some(Arc::new(Srs::new(std::slice::from_ref(&self.srs_secret), domain)))
+    }
+
+    /// What the keys may be used for.
+    fn allow_keys(&self, config: &Config) {
+        if let Some(keys) = &self.site.keys {
+            keys.allow(config.dkim.sign, config.dkim.arc_seal);
         }
     }
 
@@ -354,7 +371,7 @@ impl Shared {
             pauses: self.pauses.clone(),
             verifier,
             keys: self.site.keys.clone(),
-            srs: self.site.srs.clone(),
+            srs: self.srs(config),
             ..config.inbound_options()
         };
         let settings = inbound::Settings::new(options, accounts, Some(Arc::clone(&self.tls.server)));
@@ -364,7 +381,11 @@ impl Shared {
     }
 
     fn scheduler_options(&self, config: &Config) -> scheduler::Options {
-        scheduler::Options { pauses: self.pauses.clone(), ..config.scheduler_options() }
+        scheduler::Options {
+            pauses: self.pauses.clone(),
+            srs: self.srs(config),
+            ..config.scheduler_options()
+        }
     }
 
     /// Names the keys that were changed and that only a restart changes.

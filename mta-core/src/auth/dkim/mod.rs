@@ -1,8 +1,9 @@
 //! DKIM signing (RFC 6376): keys, their records, their rotation, and the signature.
 //!
-//! What it does: `key` makes and reads keys, `store` keeps them, `publish` compares them with DNS, `sign` signs. [`KeyRing`]
-//! is what the daemon signs with; it notices when the tool changed a key. Verification is `auth`'s.
+//! What it does: `key` makes and reads keys, `store` keeps them, `publish` compares them with DNS, `sign` signs, `arc` seals
+//! what is forwarded. [`KeyRing`] is what the daemon signs with; it notices when the tool changed a key. Verification is `auth`'s.
 
+mod arc;
 mod key;
 mod publish;
 mod rsa;
@@ -10,11 +11,13 @@ mod sign;
 mod store;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_io::Timer;
 
+pub(crate) use self::arc::{ArcSet, Sealer, Unsealed};
 pub use self::key::{Algorithm, Key, zone_strings};
 pub use self::publish::{KEEP_OLD_SECONDS, Published, activate, published};
 pub use self::store::{State, Store, Stored};
@@ -33,6 +36,8 @@ const LOOK_FOR_RECORDS: Duration = Duration::from_secs(600);
 pub struct KeyRing {
     store: Store,
     loaded: Mutex<Loaded>,
+    sign: AtomicBool,
+    seal: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -43,13 +48,30 @@ struct Loaded {
 }
 
 impl KeyRing {
-    /// The keys of a state directory.
+    /// The keys of a state directory, which sign and seal.
     pub fn new(state_directory: &Path) -> Arc<Self> {
-        Arc::new(Self { store: Store::new(state_directory), loaded: Mutex::default() })
+        let (sign, seal) = (AtomicBool::new(true), AtomicBool::new(true));
+        Arc::new(Self { store: Store::new(state_directory), loaded: Mutex::default(), sign, seal })
     }
 
-    /// The keys that sign now.
+    /// Whether messages of ours are signed, and forwarded ones sealed, from now on.
+    pub fn allow(&self, sign: bool, seal: bool) {
+        self.sign.store(sign, Ordering::Relaxed);
+        self.seal.store(seal, Ordering::Relaxed);
+    }
+
+    /// Whether forwarded messages are sealed.
+    fn seals(&self) -> bool {
+        self.seal.load(Ordering::Relaxed)
+    }
+
+    /// The keys that sign now; none where nothing is to be signed.
     pub fn signing(&self) -> Arc<Vec<Stored>> {
+        if self.sign.load(Ordering::Relaxed) { self.in_use() } else { Arc::default() }
+    }
+
+    /// The keys whose records were seen.
+    fn in_use(&self) -> Arc<Vec<Stored>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.looked_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return Arc::clone(&loaded.signing);
@@ -71,7 +93,7 @@ impl KeyRing {
     /// The keys for an author's domain: its own, else those of the nearest domain above it, whose signature DMARC counts as
     /// the author's own (RFC 9989 4.4.1).
     fn keys_for(&self, author: &str) -> Vec<Stored> {
-        let keys = self.signing();
+        let keys = self.in_use();
         let mut domain = author;
         loop {
             let found: Vec<Stored> = keys.iter().filter(|key| key.domain == domain).cloned().collect();
@@ -82,11 +104,15 @@ impl KeyRing {
         }
     }
 
+    fn signing_for(&self, author: &str) -> Vec<Stored> {
+        if self.signing().is_empty() { Vec::new() } else { self.keys_for(author) }
+    }
+
     /// Signs a message with every key of its author's domain: the fields to put at the top. None where there is no key, or
     /// no one author.
     pub(crate) async fn sign(&self, header: &Header, body_hash: &[u8]) -> String {
         let Some(author) = crate::auth::author(header.octets()) else { return String::new() };
-        let keys = self.keys_for(&author);
+        let keys = self.signing_for(&author);
         if keys.is_empty() {
             return String::new();
         }
@@ -97,7 +123,7 @@ impl KeyRing {
 
     /// The same, on this thread, which may block.
     pub(crate) fn sign_here(&self, header: &Header, body_hash: &[u8]) -> String {
-        let keys = crate::auth::author(header.octets()).map(|author| self.keys_for(&author));
+        let keys = crate::auth::author(header.octets()).map(|author| self.signing_for(&author));
         sign_with(&keys.unwrap_or_default(), header, body_hash)
     }
 

@@ -64,7 +64,7 @@ pub(super) fn signature(
     body_hash: &[u8],
     now_seconds: u64,
 ) -> Result<String, String> {
-    let covered = covered(header);
+    let covered = covered(header, &[]);
     let names: Vec<&str> = covered.iter().map(|(name, _)| *name).collect();
     let start = format!(
         "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={};\r\n\tt={now_seconds}; bh={};\r\n\th={};\r\n\tb=",
@@ -89,10 +89,14 @@ pub(super) fn seal(start: &str, key: &Key, mut data: Vec<u8>) -> Result<String, 
     Ok(format!("{start}{}\r\n", fold(&signature, None)))
 }
 
-/// What is covered, in order: each name with its field, or with none for the one that must not be added.
-fn covered(header: &Header) -> Vec<(&'static str, Option<Field<'_>>)> {
+/// What is covered, in order, and `more` besides: each name with its field, or with none for the one that must not be
+/// added.
+pub(super) fn covered<'a>(
+    header: &'a Header,
+    more: &[&'static str],
+) -> Vec<(&'static str, Option<Field<'a>>)> {
     let mut covered = Vec::new();
-    for name in OVERSIGNED.into_iter().chain(COVERED) {
+    for name in OVERSIGNED.into_iter().chain(COVERED).chain(more.iter().copied()) {
         let mut of_name: Vec<Field<'_>> = header.all(name).collect();
         // RFC 6376 5.4.2: from the bottom up.
         of_name.reverse();

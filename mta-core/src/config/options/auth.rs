@@ -14,8 +14,7 @@ pub(super) fn rows() -> Vec<OptionSpec> {
         "false",
         |c, _| &mut c.srs.enabled,
         "Whether the sender of mail that is forwarded becomes an address of ours (SRS), so that the next server's SPF finds \
-         that we may send it. Bounces to it go on to the sender, for three weeks; nobody else can make such an address. A \
-         change needs a restart.",
+         that we may send it. Bounces to it go on to the sender, for three weeks; nobody else can make such an address.",
     ));
     rows.push(option(
         "srs.domain",
@@ -31,7 +30,16 @@ pub(super) fn rows() -> Vec<OptionSpec> {
         "false",
         |c, _| &mut c.dkim.sign,
         "Whether mail of smtp.relay_networks and of users, and what this server writes itself, is signed with the keys \
-         of the From field's domain, or of the nearest domain above it that has any. A change needs a restart.",
+         of the From field's domain, or of the nearest domain above it that has any.",
+    ));
+    rows.push(option(
+        "dkim.arc_seal",
+        "true",
+        "false",
+        |c, _| &mut c.dkim.arc_seal,
+        "Whether mail that is forwarded to somebody elsewhere gets an ARC set (RFC 8617) with what we found when it came, \
+         made with the key of the address that forwards, or else of srs.domain or of the host. The next server may go by \
+         it where forwarding broke SPF. A chain that others began gets no set where it was not verified here.",
     ));
     rows
 }

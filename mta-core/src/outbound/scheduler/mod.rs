@@ -101,6 +101,8 @@ pub struct Options {
     pub digest_interval: Duration,
     /// Whether the postmaster gets mail about alerts.
     pub alert_mail: bool,
+    /// Rewrites the sender of what is forwarded. Nobody.
+    pub srs: Option<Arc<Srs>>,
 }
 
 impl Default for Options {
@@ -119,6 +121,7 @@ impl Default for Options {
             postmaster: None,
             digest_interval: Duration::from_secs(86_400),
             alert_mail: true,
+            srs: None,
         }
     }
 }
@@ -137,10 +140,8 @@ pub struct Site {
     pub alerts: Alerts,
     /// What is known of mail providers; the attempts have the same.
     pub providers: Arc<Providers>,
-    /// The keys that sign what we write ourselves.
+    /// The keys that sign what we write ourselves, and seal what is forwarded.
     pub keys: Option<Arc<KeyRing>>,
-    /// Rewrites the sender of what is forwarded.
-    pub srs: Option<Arc<Srs>>,
 }
 
 /// The scheduler. One for the process; shared by its tasks.

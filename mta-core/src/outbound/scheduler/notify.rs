@@ -17,6 +17,7 @@ use mta_smtp::envelope::{Body, Envelope, HeaderFacts, MailParameters, Notify, Re
 use super::alert_mail::ALERT;
 use super::settle::{News, State};
 use super::{Options, Scheduler};
+use crate::auth::dkim::now_seconds;
 use crate::content::own::OwnContent;
 use crate::log::Line;
 use crate::outbound::{AttemptReport, Outcome};
@@ -126,6 +127,11 @@ impl Scheduler {
         let id = self.queue.new_id();
         let to = message.reverse_path.mailbox().cloned();
         let Some(to) = to else { return Err(QueueError::Invalid("a null reverse-path is not notified")) };
+        // What was forwarded here has an address of ours for its sender, which takes mail from outside only.
+        let to = match options.srs.as_deref() {
+            Some(srs) => srs.behind(to, now_seconds()),
+            None => to,
+        };
         let (own_id, queue_id, address) = (id.to_string(), message.id.to_string(), to.to_string());
         let notification = Notification {
             hostname: &options.hostname,
