@@ -74,6 +74,21 @@ impl SmtpClient {
         Ok(Self { stream: BufReader::new(Stream::Plain(stream)) })
     }
 
+    /// Connects to a port that speaks TLS from the start, with this configuration; the greeting is still to be read.
+    pub fn connect_tls(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(REPLY_WITHIN))?;
+        stream.set_write_timeout(Some(REPLY_WITHIN))?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::from(address.ip());
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut tls = StreamOwned::new(connection, stream);
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock)?;
+        }
+        Ok(Self { stream: BufReader::new(Stream::Tls(Box::new(tls))) })
+    }
+
     /// Connects, reads the greeting and says EHLO.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let mut client = Self::connect(address)?;
@@ -209,7 +224,7 @@ pub fn message(from: &str, to: &str, subject: &str, body: &str) -> Vec<u8> {
 }
 
 /// A TLS client that takes any certificate: for tests that look at what the server does, not at who it is.
-fn trusting_config() -> ClientConfig {
+pub fn trusting_config() -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(TakesAny(Arc::clone(&provider)));
     ClientConfig::builder_with_provider(provider)

@@ -4,6 +4,8 @@
 
 use ring::digest::{Context, SHA256};
 
+use crate::content::header::Header;
+
 const LINE_END: &[u8] = b"\r\n";
 
 /// Line ends written at once.
@@ -23,6 +25,16 @@ pub struct BodyHashes {
     pub relaxed: Option<Vec<u8>>,
     /// SHA-256 of the body in simple canonicalization.
     pub simple: Option<Vec<u8>>,
+}
+
+impl BodyHashes {
+    /// Of a whole message in memory, in the canonicalizations that its signatures need.
+    pub fn of(message: &[u8]) -> Self {
+        let (header, body) = Header::split(message);
+        let mut digest = super::digest_for(header.octets());
+        digest.update(body);
+        digest.finish()
+    }
 }
 
 impl BodyDigest {

@@ -20,7 +20,7 @@ use mta_smtp::reply::EnhancedStatus;
 
 use super::measure::{Usage, sync_probe};
 use super::server::Server;
-use super::{BenchError, Result, SERVER, Say};
+use super::{BenchError, Result, SERVER, Say, failed};
 
 /// Destinations the messages go to.
 const DESTINATIONS: usize = 5_000;
@@ -73,10 +73,6 @@ pub(super) fn measure(count: usize, say: Say<'_>) -> Result<()> {
     }
     say(&name("memory after all that"), Usage::of(server.pid())?.pss_kib / 1024.0, "MiB PSS", probe);
     Ok(())
-}
-
-fn failed(error: impl std::fmt::Display) -> BenchError {
-    BenchError(error.to_string())
 }
 
 /// Does some work while small messages are handed in, one after the other; with what it gives, the longest time from the

@@ -6,10 +6,12 @@
 
 mod long_queue;
 pub mod measure;
+mod people;
 pub mod server;
 pub mod table;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -60,6 +62,10 @@ impl From<std::io::Error> for BenchError {
     }
 }
 
+fn failed(error: impl std::fmt::Display) -> BenchError {
+    BenchError(error.to_string())
+}
+
 /// Result of the benchmark's own steps.
 pub type Result<T> = std::result::Result<T, BenchError>;
 
@@ -107,7 +113,7 @@ impl Load {
 }
 
 /// Where Debian keeps Postfix's programs, beside the ordinary PATH.
-pub fn program(name: &str) -> Result<std::path::PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(Into::into))
@@ -172,14 +178,32 @@ pub enum Section {
     Memory,
     /// Wake-ups of a server with nothing to do.
     Idle,
+    /// DKIM signatures.
+    Dkim,
+    /// SPF, DKIM and DMARC of mail from outside.
+    Checks,
+    /// TLS handshakes.
+    Tls,
+    /// Logins.
+    Login,
     /// Long queues of deferred messages.
     Queues,
 }
 
 impl Section {
     /// All of them, in the order in which they are run.
-    pub const ALL: [Self; 6] =
-        [Self::Accept, Self::Connections, Self::Relay, Self::Memory, Self::Idle, Self::Queues];
+    pub const ALL: [Self; 10] = [
+        Self::Accept,
+        Self::Connections,
+        Self::Relay,
+        Self::Memory,
+        Self::Idle,
+        Self::Dkim,
+        Self::Checks,
+        Self::Tls,
+        Self::Login,
+        Self::Queues,
+    ];
 
     /// Its name on the command line.
     pub fn word(self) -> &'static str {
@@ -189,6 +213,10 @@ impl Section {
             Self::Relay => "relay",
             Self::Memory => "memory",
             Self::Idle => "idle",
+            Self::Dkim => "dkim",
+            Self::Checks => "checks",
+            Self::Tls => "tls",
+            Self::Login => "login",
             Self::Queues => "queues",
         }
     }
@@ -238,6 +266,10 @@ pub fn run(plan: &Plan, mut report: impl FnMut(&Figure)) -> Result<()> {
                 Section::Relay => relay(kind, plan.messages, plan.repeats, &mut say)?,
                 Section::Memory => memory(kind, &mut say)?,
                 Section::Idle => idle(plan.idle, &mut say)?,
+                Section::Dkim => people::dkim(plan.messages, &mut say)?,
+                Section::Checks => people::checks(plan.messages, &mut say)?,
+                Section::Tls => people::tls(plan.messages, &mut say)?,
+                Section::Login => people::login(plan.messages.div_ceil(5), &mut say)?,
                 Section::Queues => {
                     plan.deferred.iter().try_for_each(|&count| long_queue::measure(count, &mut say))?;
                 }
@@ -378,7 +410,12 @@ fn memory(kind: Kind, say: Say<'_>) -> Result<()> {
         let busy = Usage::of(server.pid())?.pss_kib;
         say("memory, 500 sessions", busy / 1024.0, "MiB PSS", probe);
         say("memory, each of 500 sessions", (busy - idle) / 500.0, "KiB PSS", probe);
-        drop(sessions);
+        drop((sessions, server));
+        let server = Server::start_with(&people::settings())?;
+        let idle = Usage::of(server.pid())?.pss_kib;
+        let _sessions = people::greeted_sessions(500)?;
+        let each = (Usage::of(server.pid())?.pss_kib - idle) / 500.0;
+        say("memory, each of 500 sessions with TLS", each, "KiB PSS", probe);
     }
     Ok(())
 }
@@ -400,7 +437,9 @@ fn idle(watched: Duration, say: Say<'_>) -> Result<()> {
 
 /// A resolver that works: the laboratory's, in this process.
 struct Dns {
-    _servers: DnsServers,
+    servers: DnsServers,
+    /// The root's key.
+    anchor: PathBuf,
     /// What the server under test has to know of it.
     settings: Settings,
     _folder: tempfile::TempDir,
@@ -418,7 +457,7 @@ impl Dns {
         settings.set("dns.servers", &format!("[\"{}\"]", servers.forwarder()));
         settings.set("dns.recursion", "false");
         settings.set_text("dns.trust_anchor_file", &anchor.display().to_string());
-        Ok(Self { _servers: servers, settings, _folder: folder })
+        Ok(Self { servers, anchor, settings, _folder: folder })
     }
 }
 

@@ -106,6 +106,30 @@ impl Server {
         Ok(started.elapsed().as_secs_f64())
     }
 
+    /// Runs `mta-cli` against it with this input; it must succeed.
+    ///
+    /// # Errors
+    /// It did not, in its words.
+    pub fn cli(&self, words: &[&str], input: &str) -> Result<()> {
+        let config = self.folder.path().join("mta.toml");
+        let mut child = Command::new(mta_cli()?)
+            .arg("--config")
+            .arg(config)
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            std::io::Write::write_all(&mut stdin, input.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(BenchError(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    }
+
     /// The process whose tree is the server.
     pub fn pid(&self) -> u32 {
         self.pid

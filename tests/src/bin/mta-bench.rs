@@ -24,8 +24,8 @@ struct Args {
     /// a table in Markdown at the end, as the README has it
     #[argh(switch)]
     markdown: bool,
-    /// only this server (mta, postfix) or this part (accept, connections, relay, memory, idle, queues); may be given
-    /// several times
+    /// only this server (mta, postfix) or this part (accept, connections, relay, memory, idle, dkim, checks, tls, login,
+    /// queues); may be given several times
     #[argh(option)]
     only: Vec<String>,
     /// seconds an idle server is watched (default 100)

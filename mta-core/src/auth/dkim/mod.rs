@@ -21,6 +21,7 @@ pub(crate) use self::arc::{ArcSet, Sealer, Unsealed};
 pub use self::key::{Algorithm, Key, zone_strings};
 pub use self::publish::{KEEP_OLD_SECONDS, Published, activate, published};
 pub use self::store::{State, Store, Stored};
+use crate::auth::body::BodyDigest;
 use crate::content::header::Header;
 use crate::dns::Resolver;
 use crate::log::Line;
@@ -125,6 +126,15 @@ impl KeyRing {
     pub(crate) fn sign_here(&self, header: &Header, body_hash: &[u8]) -> String {
         let keys = crate::auth::author(header.octets()).map(|author| self.signing_for(&author));
         sign_with(&keys.unwrap_or_default(), header, body_hash)
+    }
+
+    /// The fields for a whole message in memory (the daemon signs what streams by). On this thread: RSA takes
+    /// milliseconds on a router.
+    pub fn sign_message(&self, message: &[u8]) -> String {
+        let (header, body) = Header::split(message);
+        let mut digest = BodyDigest::new(true, false);
+        digest.update(body);
+        digest.finish().relaxed.map(|hash| self.sign_here(&header, &hash)).unwrap_or_default()
     }
 
     /// Looks after new keys for as long as the daemon runs.

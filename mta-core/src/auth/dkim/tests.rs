@@ -55,6 +55,8 @@ fn both_kinds_of_signature_hold_and_break_when_anything_is_changed() {
     assert!(fields.lines().all(|line| line.len() <= 78), "{fields}");
     let signed = format!("{fields}{MESSAGE}");
     assert_eq!(verified(&signed, &keys), [Word::Pass, Word::Pass]);
+    let at_once = format!("{}{MESSAGE}", ring.sign_message(MESSAGE.as_bytes()));
+    assert_eq!(verified(&at_once, &keys), [Word::Pass, Word::Pass], "the same of a whole message");
     // Refolding, blanks and new trace lines are what relaxed is for.
     let travelled = format!("Received: three\r\n{}", signed.replace("?=\r\n folded", "?=   folded"));
     assert_eq!(verified(&travelled, &keys), [Word::Pass, Word::Pass]);
