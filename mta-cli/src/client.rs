@@ -38,6 +38,7 @@ impl From<Failure> for Problem {
             Code::NotFound => Exit::NOTHING,
             Code::Temporary => Exit::TEMPORARY,
             Code::Unreachable => Exit::UNREACHABLE,
+            Code::Configuration => Exit::CONFIGURATION,
             Code::UnknownOperation | Code::UnsupportedVersion | Code::Internal | Code::Other => {
                 Exit::INTERNAL
             }

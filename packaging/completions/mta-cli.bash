@@ -10,10 +10,11 @@ _mta_cli() {
     COMPREPLY=($(compgen -W "${_mta_cli_words["$path"]}" -- "$cur"))
 }
 declare -gA _mta_cli_words=(
-    ["mta-cli"]="serve deliver status queue dest pause resume trace top log alias backup restore verify config explain probe user tlsa dns dkim report --config --version --help"
+    ["mta-cli"]="serve deliver status reload queue dest pause resume trace top log alias backup restore verify config explain probe user tlsa dns dkim report --config --version --help"
     ["mta-cli serve"]="--config --help"
     ["mta-cli deliver"]="--child --config --help"
     ["mta-cli status"]="--json --config --help"
+    ["mta-cli reload"]="--json --config --help"
     ["mta-cli queue"]="list summary show retry hold release drop bounce redirect reroute hold-rule --config --help"
     ["mta-cli queue list"]="--to --from --domain --status --older-than --newer-than --reason --next-hop --limit --after --json --jsonl --config --help"
     ["mta-cli queue summary"]="--by --limit --json --jsonl --config --help"

@@ -36,6 +36,37 @@ fn a_broken_configuration_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
+fn the_administrator_reloads_and_hears_what_came_of_it() {
+    let mut lab = Plan::new().start().expect("a laboratory");
+    let key = format!("domain.\"{OWN_DOMAIN}\".mailboxes");
+    let change = |lab: &mut mta_lab::lab::Lab, key: &str, value: &str| {
+        lab.daemon_mut().change_settings(|settings| settings.set(key, value)).expect("a file");
+    };
+    change(&mut lab, &key, "[\"alice\", \"carol\"]");
+    change(&mut lab, "report.tls_days", "3");
+    let said = lab.daemon().cli(["reload", "--json"]).expect("a run");
+    assert!(said.status.success(), "{said:?}");
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    assert_eq!(said["needs_restart"], serde_json::json!(["report.tls_days"]));
+    assert_eq!(rcpt(&lab, "carol@own.example"), 250, "it is in force when the answer comes");
+    change(&mut lab, "smtp.max_errors", "\"many\"");
+    let said = lab.daemon().cli(["reload"]).expect("a run");
+    assert_eq!(said.status.code(), Some(78), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("max_errors"), "{said:?}");
+    assert_eq!(rcpt(&lab, "carol@own.example"), 250, "the configuration in force stays");
+    change(&mut lab, "smtp.max_errors", "5");
+    // What only the daemon finds wrong, because it reads further files.
+    change(&mut lab, "tls.certificate_file", "\"/nowhere/certificate\"");
+    change(&mut lab, "tls.key_file", "\"/nowhere/key\"");
+    let said = lab.daemon().cli(["reload"]).expect("a run");
+    assert_eq!(said.status.code(), Some(78), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("the configuration in force stays"), "{said:?}");
+    lab.daemon_mut().stop().expect("an end");
+    let said = lab.daemon().cli(["reload"]).expect("a run");
+    assert_eq!(said.status.code(), Some(69), "{said:?}");
+}
+
+#[test]
 fn a_broken_configuration_is_no_start() {
     let mut lab = Plan::new().start().expect("a laboratory");
     lab.daemon_mut().stop().expect("an end");

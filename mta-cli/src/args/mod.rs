@@ -41,7 +41,7 @@ pub use self::queue::{
 };
 pub use self::report::{Report, ReportTls, ReportVerb};
 pub use self::serve::Serve;
-pub use self::status::Status;
+pub use self::status::{Reload, Status};
 pub use self::tlsa::{Tlsa, TlsaCheck, TlsaMake, TlsaVerb, TlsaVerify};
 pub use self::user::{
     User, UserAdd, UserAllow, UserDelete, UserDisable, UserEnable, UserImport, UserList, UserPasswd,
@@ -81,6 +81,8 @@ pub enum Verb {
     Deliver(Deliver),
     /// What the daemon does.
     Status(Status),
+    /// The configuration anew.
+    Reload(Reload),
     /// The queue.
     Queue(Queue),
     /// Destinations as a whole.

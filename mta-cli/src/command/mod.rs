@@ -41,6 +41,7 @@ pub fn run(top: Top) -> Exit {
         Some(Verb::Serve(_)) => serve::run(file),
         Some(Verb::Deliver(verb)) => deliver::run(file, &verb),
         Some(Verb::Status(verb)) => status::run(file, &verb),
+        Some(Verb::Reload(verb)) => status::reload(file, &verb),
         Some(Verb::Queue(verb)) => queue::run(file, verb.verb),
         Some(Verb::Dest(verb)) => dest::run(file, &verb.verb),
         Some(Verb::Pause(verb)) => dest::pause(file, &verb),

@@ -1,4 +1,4 @@
-//! `status`: what the daemon does and how much waits.
+//! `status`: what the daemon does and how much waits; `reload`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use mta_core::log::visible;
 use serde_json::json;
 
 use super::{Ended, load};
-use crate::args::Status;
+use crate::args::{Reload, Status};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::output::{self, bytes, relative};
@@ -31,6 +31,29 @@ pub(super) fn run(file: Option<&Path>, verb: &Status) -> Ended {
         (true, false) => Exit::PROBLEMS,
         (true, true) => Exit::DONE,
     })
+}
+
+/// Has the daemon read its configuration again. It is checked here first: a mistake is told without a daemon, too.
+pub(super) fn reload(file: Option<&Path>, verb: &Reload) -> Ended {
+    let (config, _) = load(file)?;
+    let mut client = Client::connect(&config, false)?;
+    let mut keys = Vec::new();
+    client.ask_all(&Request::Reload, &mut |row: Waiting| keys.push(row.key))?;
+    if verb.json {
+        output::print_json(json!({ "reloaded": true, "needs_restart": keys }));
+    } else {
+        output::print("reloaded\n");
+        for key in &keys {
+            output::print(&format!("{} needs a restart\n", visible(key)));
+        }
+    }
+    Ok(Exit::DONE)
+}
+
+/// A key that waits for a restart.
+#[derive(serde::Deserialize)]
+struct Waiting {
+    key: String,
 }
 
 /// The status for a person.

@@ -87,10 +87,9 @@ pub(super) fn run(
     let options = shared.scheduler_options(&config);
     let scheduler = Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), options, site);
     let inbound = inbound::Server::new(shared.inbound_settings(&config), queue.clone());
-    let operations =
-        QueueOperations::live(queue.clone(), Arc::clone(&scheduler), status(&shared, &inbound, &scheduler));
-    let watching = shared.watch.clone().run(shared.pauses.clone());
-    let parts = Parts { shared, scheduler, inbound };
+    let parts = Arc::new(Parts { shared, scheduler, inbound, reloading: Mutex::default() });
+    let operations = QueueOperations::live(queue.clone(), Arc::clone(&parts.scheduler), controlled(&parts));
+    let watching = parts.shared.watch.clone().run(parts.shared.pauses.clone());
 
     let key_watch = parts.shared.site.keys.clone().map(|keys| keys.watch(Arc::new(dns.clone())));
 
@@ -171,6 +170,8 @@ struct Parts {
     shared: Arc<Shared>,
     scheduler: Arc<Scheduler>,
     inbound: Arc<inbound::Server>,
+    /// Held while the configuration is read: a signal and an administrator may ask at the same time.
+    reloading: Mutex<()>,
 }
 
 impl Parts {
@@ -190,41 +191,48 @@ impl Parts {
     async fn signals(&self, mut signals: Signals) {
         while let Some(signal) = signals.next().await {
             match signal {
-                Ok(Signal::Hup) => {
-                    notify(&[sd_notify::NotifyState::Reloading]);
-                    self.reload();
-                    notify(&[sd_notify::NotifyState::Ready]);
-                }
+                // Who sends it reads the log.
+                Ok(Signal::Hup) => drop(self.reload()),
                 Ok(_) | Err(_) => return,
             }
         }
     }
 
-    /// Reads the configuration again. All of it takes effect, or none of it and the log says why.
-    fn reload(&self) {
-        match self.try_reload() {
-            Ok(()) => ::log::info!("{}", Line::new("reloaded")),
+    /// Reads the configuration again. All of it takes effect, or none of it and the log says why. The keys that wait
+    /// for a restart.
+    fn reload(&self) -> Result<Vec<&'static str>, String> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        notify(&[sd_notify::NotifyState::Reloading]);
+        let ended = self.try_reload();
+        match &ended {
+            Ok(_) => ::log::info!("{}", Line::new("reloaded")),
             Err(reason) => {
                 let line = Line::new("reload-failed").with("reason", reason);
                 ::log::error!("{}", line.with("effect", "the configuration in force stays"));
             }
         }
+        notify(&[sd_notify::NotifyState::Ready]);
+        ended
     }
 
-    fn try_reload(&self) -> Result<(), String> {
+    fn try_reload(&self) -> Result<Vec<&'static str>, String> {
         let path = self.shared.path.as_ref().ok_or("there is no configuration file: nothing to read")?;
         let config = Config::load(path).map_err(|errors| errors.to_string())?;
         let providers = provider::load(config.outbound.provider_replies_file.as_deref())
             .map_err(|error| format!("outbound.provider_replies_file: {error}"))?;
         self.shared.tls.identities.reload(config.tls_sources()).map_err(|error| error.to_string())?;
-        self.shared.warn_of_restart(&config);
+        let waiting = self.shared.waiting_for_restart(&config);
+        for key in &waiting {
+            ::log::warn!("{}", Line::new("reload").with("key", key).with("effect", "needs a restart"));
+        }
         let _ = self.shared.directory.read_files(config.alias_files());
         self.shared.allow_keys(&config);
         self.inbound.reload(self.shared.inbound_settings(&config));
         self.shared.site.providers.reload(providers);
         self.shared.apply(&config);
         self.scheduler.reload(self.shared.scheduler_options(&config));
-        crate::log::init(config.log.target, config.log.level)
+        crate::log::init(config.log.target, config.log.level)?;
+        Ok(waiting)
     }
 }
 
@@ -388,8 +396,8 @@ impl Shared {
         }
     }
 
-    /// Names the keys that were changed and that only a restart changes.
-    fn warn_of_restart(&self, config: &Config) {
+    /// The keys that were changed and that only a restart changes.
+    fn waiting_for_restart(&self, config: &Config) -> Vec<&'static str> {
         let start = &self.at_start;
         let changed = [
             ("smtp.listen", config.smtp.listen != start.smtp.listen),
@@ -407,9 +415,7 @@ impl Shared {
             ("report.tls_days", config.report.tls_days != start.report.tls_days),
             ("queue.history", config.queue.history != start.queue.history),
         ];
-        for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
-            ::log::warn!("{}", Line::new("reload").with("key", key).with("effect", "needs a restart"));
-        }
+        changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
     }
 }
 
@@ -439,12 +445,15 @@ impl Deliver for Deliverer {
     }
 }
 
-/// What `mta-cli status` is answered.
-fn status(shared: &Arc<Shared>, inbound: &Arc<inbound::Server>, scheduler: &Arc<Scheduler>) -> Daemon {
+/// What administrators see of the daemon and do with it.
+fn controlled(parts: &Arc<Parts>) -> Daemon {
+    let Parts { shared, scheduler, inbound, .. } = &**parts;
     let (shared, inbound, scheduler) = (Arc::clone(shared), Arc::clone(inbound), Arc::clone(scheduler));
     let (pauses, directory) = (shared.pauses.clone(), shared.directory.clone());
     let users = Arc::clone(&shared.users);
+    let parts = Arc::clone(parts);
     Daemon {
+        reload: Box::new(move || parts.reload()),
         status: Box::new(move || {
             let live = shared.live();
             StatusView {

@@ -56,6 +56,8 @@ pub enum Source {
 pub struct Daemon {
     /// What it is doing now; `queue` and `running` are filled in here.
     pub status: Box<dyn Fn() -> StatusView + Send + Sync>,
+    /// Reads the configuration again: the keys that wait for a restart, or why the old configuration stays.
+    pub reload: Box<dyn Fn() -> Result<Vec<&'static str>, String> + Send + Sync>,
     /// What stands still.
     pub pauses: Pauses,
     /// The aliases, as everybody in the daemon sees them.
@@ -115,6 +117,7 @@ impl Operations for QueueOperations {
         match request {
             Request::Status => one(self.status()?, row),
             Request::Top => one(self.top()?, row),
+            Request::Reload => self.reload(row),
             Request::QueueList(arguments) => self.list(peer, arguments, row),
             Request::QueueSummary(arguments) => self.summary(arguments, row),
             Request::QueueShow(id) => one(self.show(peer, id)?, row),

@@ -1,10 +1,10 @@
-//! `status`: what the daemon does and how much waits.
+//! `status`: what the daemon does and how much waits; `reload`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{QueueOperations, Source, failed, to_value};
+use super::{QueueOperations, Rows, Source, failed, to_value};
 use crate::alert::from_stored;
-use crate::control::protocol::Failure;
+use crate::control::protocol::{Code, Done, Failure};
 use crate::control::views::{AlertView, StatusView};
 
 impl QueueOperations {
@@ -32,5 +32,20 @@ impl QueueOperations {
         status.paused = self.pauses()?;
         status.queue = self.reader.counts().map_err(failed)?.into();
         Ok(status)
+    }
+
+    /// Has the daemon read its configuration again; a row for each key that waits for a restart.
+    pub(super) fn reload(&self, row: Rows<'_>) -> Result<Done, Failure> {
+        let Some(daemon) = &self.daemon else {
+            let text = "the daemon does not run: it reads its configuration when it starts";
+            return Err(Failure::new(Code::Unreachable, text));
+        };
+        let keys = (daemon.reload)().map_err(|reason| {
+            Failure::new(Code::Configuration, format!("the configuration in force stays: {reason}"))
+        })?;
+        for key in &keys {
+            row(json!({ "key": key, "effect": "needs a restart" }));
+        }
+        Ok(Done { count: keys.len() as u64, ..Done::default() })
     }
 }

@@ -61,6 +61,8 @@ pub enum Code {
     NotFound,
     /// The beginning of an id fits several.
     Ambiguous,
+    /// The configuration is wrong.
+    Configuration,
     /// Only the daemon can do it, and it does not run.
     Unreachable,
     /// Full disk, closing down: later.

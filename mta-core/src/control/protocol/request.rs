@@ -19,6 +19,9 @@ pub enum Request {
     /// One row: rates, deliveries under way, what waits and why; for a screen that is drawn again and again.
     #[serde(rename = "top")]
     Top,
+    /// Reads the configuration again; a row for each key that waits for a restart.
+    #[serde(rename = "reload")]
+    Reload,
     /// A row for each message.
     #[serde(rename = "queue.list")]
     QueueList(ListArguments),
@@ -139,7 +142,8 @@ impl Request {
             | Self::ReportTls(_)
             | Self::UserList
             | Self::UserShow(_) => false,
-            Self::QueueRetry(_)
+            Self::Reload
+            | Self::QueueRetry(_)
             | Self::QueueHold(_)
             | Self::QueueRelease(_)
             | Self::QueueDrop(_)
