@@ -5,6 +5,7 @@
 //! knows; `rate` counts what each sends and holds a runaway. The tables are `mta_queue`'s; the protocol is `mta_smtp::sasl`.
 //! What this module does not: it is no mailbox and delivers nothing (`account`).
 
+mod argon2id;
 pub mod external;
 pub mod guard;
 pub mod login;

@@ -11,14 +11,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 
+use argon2::Params;
+use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
 use mta_queue::{StoredScram, StoredSecret};
 use mta_smtp::sasl::server::{MAX_PASSWORD_OCTETS, ScramKeys};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha_crypt::ShaCrypt;
+
+use super::argon2id;
 
 /// The salt of a new hash, in octets (RFC 9106 3.1).
 const SALT_OCTETS: usize = 16;
@@ -120,9 +122,8 @@ pub fn secret(password: &str, cost: Cost, with_scram: bool) -> Result<StoredSecr
         return Err(PasswordError::Control);
     }
     let password = prepared(password);
-    let hash = argon2(cost)?
-        .hash_password_with_salt(password.as_bytes(), &random::<SALT_OCTETS>()?)
-        .map_err(|_| PasswordError::Hash)?;
+    let salt = random::<SALT_OCTETS>()?;
+    let hash = argon2id::hash(password.as_bytes(), &salt, parameters(cost)?).ok_or(PasswordError::Hash)?;
     let scram = with_scram.then(|| scram(&password, cost)).transpose()?;
     Ok(StoredSecret { password: Some(hash.to_string()), scram })
 }
@@ -167,7 +168,7 @@ pub fn check(kept: &StoredSecret, password: &str, cost: Cost, scram_wanted: bool
     let (good, current) = match Kind::of(hash) {
         Ok(Kind::Argon2 { .. }) => {
             let parsed = PasswordHash::new(hash);
-            (parsed.is_ok_and(|hash| Argon2::default().verify_password(octets, &hash).is_ok()), true)
+            (parsed.is_ok_and(|hash| argon2id::is_of(&hash, octets)), true)
         }
         Ok(Kind::ShaCrypt { .. }) => {
             (ShaCrypt::default().verify_password(octets, hash.as_str()).is_ok(), false)
@@ -183,10 +184,9 @@ pub fn check(kept: &StoredSecret, password: &str, cost: Cost, scram_wanted: bool
 
 /// Takes as long as a check of a password that was set here.
 pub fn nobody(password: &str, cost: Cost) {
-    let mut out = [0; 32];
-    if let Ok(argon2) = argon2(cost) {
+    if let Ok(parameters) = parameters(cost) {
         // Only its time matters.
-        let _ = argon2.hash_password_into(password.as_bytes(), &[0; SALT_OCTETS], &mut out);
+        let _ = std::hint::black_box(argon2id::hash(password.as_bytes(), &[0; SALT_OCTETS], parameters));
     }
 }
 
@@ -218,9 +218,8 @@ fn scram(password: &str, cost: Cost) -> Result<StoredScram, PasswordError> {
     Ok(StoredScram { salt, iterations, stored_key, server_key })
 }
 
-fn argon2(cost: Cost) -> Result<Argon2<'static>, PasswordError> {
-    let parameters = Params::new(cost.memory_kib, cost.passes, 1, None).map_err(|_| PasswordError::Hash)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters))
+fn parameters(cost: Cost) -> Result<Params, PasswordError> {
+    Params::new(cost.memory_kib, cost.passes, 1, None).map_err(|_| PasswordError::Hash)
 }
 
 /// What a hash is, and what it costs.
