@@ -3,10 +3,11 @@
 //! Text of strangers (addresses, replies) is shown with every invisible or controlling character escaped.
 
 use crate::exit::Exit;
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::SystemTime;
 
-use mta_core::log::visible;
+use mta_core::log::{is_harmful, visible};
 use serde_json::{Value, json};
 
 /// The version of the JSON output, raised when a field changes its meaning.
@@ -40,7 +41,7 @@ pub fn print_bytes(octets: &[u8]) -> bool {
 /// Prints one JSON object as a line: for streams.
 pub fn print_line(object: &impl serde::Serialize) -> bool {
     // Views are plain data, which always is JSON.
-    serde_json::to_string(object).is_ok_and(|line| print(&format!("{line}\n")))
+    serde_json::to_string(object).is_ok_and(|line| print(&format!("{}\n", harmless(&line))))
 }
 
 /// Prints one JSON document: the schema version and `fields`.
@@ -49,7 +50,26 @@ pub fn print_json(fields: Value) {
     if let (Some(document), Value::Object(fields)) = (document.as_object_mut(), fields) {
         document.extend(fields);
     }
-    print(&format!("{document:#}\n"));
+    print(&format!("{}\n", harmless(&format!("{document:#}"))));
+}
+
+/// JSON in which every character that could control a terminal is escaped. JSON itself asks for it below U+0020 only (RFC
+/// 8259 7); such a character stands in strings alone, so the document means the same.
+fn harmless(json: &str) -> Cow<'_, str> {
+    let escape = |c: char| c != '\n' && is_harmful(c);
+    if !json.contains(escape) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if escape(c) {
+            let units = &mut [0; 2];
+            out.extend(c.encode_utf16(units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Prints each as a line.
@@ -192,6 +212,16 @@ mod tests {
         assert_eq!(table.for_pipe(), "a\t4.2.0 come back\\u{1b}[31m\nbcd\t-\n");
         assert_eq!(table.aligned(80), "ID   REPLY\na    4.2.0 come back\\u{1b}[31m\nbcd\n");
         assert_eq!(table.aligned(8), "ID   REP\na    4.2\nbcd\n");
+    }
+
+    #[test]
+    fn json_means_the_same_and_controls_no_terminal() {
+        let value = json!({ "a\u{9b}b": ["\u{7f}\u{85}\u{202e}é", "\u{e0041}\n\u{1b}"] });
+        for text in [value.to_string(), format!("{value:#}")] {
+            let shown = harmless(&text);
+            assert!(!shown.chars().any(|c| c != '\n' && is_harmful(c)), "{shown}");
+            assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), value);
+        }
     }
 
     #[test]

@@ -19,3 +19,4 @@ mod parse;
 pub mod reply;
 pub mod sasl;
 pub mod server;
+pub mod text;

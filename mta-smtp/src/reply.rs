@@ -3,6 +3,7 @@
 //! Building and writing them; reading a peer's replies is `parse::reply`. Whatever text goes into a `Reply` through
 //! `new` or `push_line` is cleaned there: no control byte and no line end leaves in a reply's text.
 
+use crate::text::is_harmful;
 use std::fmt;
 
 /// The longest reply line we write, code and CR LF included (RFC 5321 4.5.3.1.5).
@@ -154,8 +155,7 @@ impl fmt::Display for Reply {
 
 /// Puts `?` in the place of controls and of characters that end a line somewhere.
 fn clean(text: &str) -> String {
-    let unsafe_char = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    text.chars().map(|c| if unsafe_char(c) { '?' } else { c }).collect()
+    text.chars().map(|c| if is_harmful(c) { '?' } else { c }).collect()
 }
 
 /// The longest prefix of at most `limit` octets that ends between two characters.

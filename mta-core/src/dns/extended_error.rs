@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::opt::EdnsOption;
+use mta_smtp::text::is_harmful;
 
 /// The number of the option (RFC 8914 2).
 const OPTION: u16 = 15;
@@ -60,7 +61,7 @@ pub(super) fn extended_errors(message: &Message) -> Vec<ExtendedError> {
         EdnsOption::Unknown(OPTION, data) => {
             let (code, text) = data.split_first_chunk::<2>()?;
             let text = text.get(..text.len().min(MAX_TEXT))?;
-            let text = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect();
+            let text = String::from_utf8_lossy(text).chars().filter(|c| !is_harmful(*c)).collect();
             Some(ExtendedError { code: u16::from_be_bytes(*code), text })
         }
         _ => None,

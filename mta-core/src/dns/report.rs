@@ -6,6 +6,7 @@ use mta_dane::validator::{KnownZone, ZoneProof};
 use serde::Serialize;
 
 use super::Resolver;
+use mta_smtp::text::is_harmful;
 
 /// A question that is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +187,7 @@ fn hop(owner: &Name, target: &Name, status: Status) -> HopReport {
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        if is_harmful(c) {
             out.push_str(&format!("\\{:03}", u32::from(c)));
         } else {
             out.push(c);

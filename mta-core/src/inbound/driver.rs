@@ -366,11 +366,14 @@ impl Driver {
             Err(Failure::Storage(error)) => {
                 ::log::error!(
                     "{}",
-                    line.with("status", "deferred").with("reply", &received.reply).with("reason", error)
+                    line.renamed("rejected")
+                        .with("status", "deferred")
+                        .with("reply", &received.reply)
+                        .with("reason", error)
                 );
             }
             Err(Failure::Refused(reply)) => {
-                ::log::info!("{}", line.with("status", "refused").with("reply", reply));
+                ::log::info!("{}", line.renamed("rejected").with("status", "refused").with("reply", reply));
             }
         }
         Verdict::Reply(received.reply)

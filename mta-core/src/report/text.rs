@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use mta_smtp::address::Mailbox;
+use mta_smtp::text::is_harmful;
 
 /// Columns at which text for people is folded.
 const TEXT_COLUMNS: usize = 76;
@@ -23,9 +24,7 @@ pub(super) fn rfc2822(time: SystemTime) -> String {
 
 /// One line without control characters: nothing a stranger said may begin a line of ours.
 pub(super) fn line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if is_harmful(c) { ' ' } else { c }).collect()
 }
 
 /// The header section of mail to the postmaster, with the empty line that ends it and who writes. RFC 3834 5: nothing answers

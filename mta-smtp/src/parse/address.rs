@@ -17,6 +17,7 @@ use nom::{IResult, Parser};
 use crate::address::{
     Domain, ForwardPath, Host, MAX_DOMAIN_OCTETS, MAX_LOCAL_PART_OCTETS, Mailbox, ReversePath,
 };
+use crate::text::is_harmful;
 
 /// `atext` of RFC 5322 3.2.3, widened by UTF8-non-ascii (RFC 6531 3.3).
 pub(crate) fn is_atext(c: char) -> bool {
@@ -25,9 +26,7 @@ pub(crate) fn is_atext(c: char) -> bool {
 
 /// Non-ASCII characters we let into an address: none that a terminal or a log reader takes for control or a line end.
 pub(crate) fn is_safe_non_ascii(c: char) -> bool {
-    !c.is_ascii()
-        && !c.is_control()
-        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    !c.is_ascii() && !is_harmful(c)
 }
 
 /// `qtextSMTP`: what may stand unescaped between the quotes.

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::reply::{EnhancedStatus, Reply};
+use crate::text::is_harmful;
 
 /// Octets of one line that are kept. RFC 5321 4.5.3.1.5 allows 512; what is longer is read on and forgotten.
 const MAX_KEPT_LINE_BYTES: usize = 2048;
@@ -165,16 +166,12 @@ fn split_status(code: u16, text: &str) -> (Option<EnhancedStatus>, &str) {
 
 /// Text that can stand in a log line, a database and a notification: whatever is no printable text becomes `?`.
 fn clean(bytes: &[u8]) -> String {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     let text = String::from_utf8_lossy(bytes);
     text.chars()
         .map(|c| {
             if c == '\t' {
                 ' '
-            } else if harmful(c) {
+            } else if is_harmful(c) {
                 '?'
             } else {
                 c

@@ -117,7 +117,7 @@ impl fmt::Display for SaslError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnusableCredentials => f.write_str("user name or password is empty or holds NUL"),
-            Self::Malformed => f.write_str("the server's message is malformed"),
+            Self::Malformed => f.write_str("a message of the exchange is malformed"),
             Self::TooManySteps => f.write_str("the server asks for more steps than the mechanism has"),
             Self::NonceMismatch => f.write_str("the server's nonce does not continue ours"),
             Self::IterationCount(count) => write!(f, "the server's iteration count {count} is out of bounds"),
