@@ -25,6 +25,11 @@ pub fn print(text: &str) -> bool {
     print_bytes(text.as_bytes())
 }
 
+/// Prints running text, wrapped at the terminal's width where a person reads it.
+pub fn print_text(text: &str) -> bool {
+    if for_person() { print(&wrapped(text, text_columns())) } else { print(text) }
+}
+
 /// As [`print()`], for octets that are not ours to change.
 pub fn print_bytes(octets: &[u8]) -> bool {
     let mut out = std::io::stdout().lock();
@@ -108,12 +113,22 @@ pub fn size() -> Option<(usize, usize)> {
 pub struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    /// The first column that goes to a line of its own, with those behind it, where one line is too short.
+    folds_at: usize,
 }
+
+/// Characters of the last column that are worth seeing.
+const WORTH_SEEING: usize = 30;
 
 impl Table {
     /// An empty table with these columns.
     pub fn new(header: &[&'static str]) -> Self {
-        Self { header: header.to_vec(), rows: Vec::new() }
+        Self { header: header.to_vec(), rows: Vec::new(), folds_at: usize::MAX }
+    }
+
+    /// On a terminal too narrow for them the columns from this one on stand below the others.
+    pub fn folding_at(self, column: usize) -> Self {
+        Self { folds_at: column, ..self }
     }
 
     /// Adds a row.
@@ -153,17 +168,47 @@ impl Table {
         let columns: Vec<usize> = (0..header.len())
             .map(|i| shown.iter().chain([&header]).map(|row| length(row, i)).max().unwrap_or(0))
             .collect();
+        let worth = |(i, columns): (usize, &usize)| {
+            if i + 1 == header.len() { *columns.min(&WORTH_SEEING) } else { columns + 2 }
+        };
+        let needed: usize = columns.iter().enumerate().map(worth).sum();
+        let at = if needed > width { self.folds_at.min(header.len()) } else { header.len() };
         let mut out = String::new();
         for row in std::iter::once(&header).chain(&shown) {
             let cells: Vec<String> =
                 row.iter().zip(&columns).map(|(cell, column)| format!("{cell:<column$}")).collect();
-            let line = cells.join("  ");
-            let line: String = line.trim_end().chars().take(width).collect();
-            out.push_str(line.trim_end());
-            out.push('\n');
+            let (first, below) = cells.split_at(at.min(cells.len()));
+            let below = (!below.is_empty()).then(|| format!("  {}", below.join("  ")));
+            for line in std::iter::once(first.join("  ")).chain(below) {
+                let line: String = line.trim_end().chars().take(width).collect();
+                out.push_str(line.trim_end());
+                out.push('\n');
+            }
         }
         out
     }
+}
+
+/// Lines no longer than so many columns, parted between words; what goes on is set in two more than its line began.
+pub fn wrapped(text: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let mut width = 0;
+        for word in line.split_inclusive(' ') {
+            let long = word.trim_end().chars().count();
+            if width + long > columns && width > indent {
+                out.truncate(out.trim_end().len());
+                out.push('\n');
+                width = indent + 2;
+                out.extend(std::iter::repeat_n(' ', width));
+            }
+            out.push_str(word);
+            width += word.chars().count();
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// A time of the protocol relative to now: "3m ago", "in 2h".
@@ -212,6 +257,22 @@ mod tests {
         assert_eq!(table.for_pipe(), "a\t4.2.0 come back\\u{1b}[31m\nbcd\t-\n");
         assert_eq!(table.aligned(80), "ID   REPLY\na    4.2.0 come back\\u{1b}[31m\nbcd\n");
         assert_eq!(table.aligned(8), "ID   REP\na    4.2\nbcd\n");
+        let mut table = Table::new(&["ID", "TO", "REPLY"]).folding_at(1);
+        table.row(vec!["a".into(), "b@c.example".into(), "4.2.0 come back in an hour, not before".into()]);
+        assert_eq!(
+            table.aligned(47),
+            "ID  TO           REPLY\na   b@c.example  4.2.0 come back in an hour, no\n"
+        );
+        assert_eq!(table.aligned(30), "ID\n  TO           REPLY\na\n  b@c.example  4.2.0 come back\n");
+    }
+
+    #[test]
+    fn long_lines_are_parted_between_words() {
+        let text = "Message x: deferred\n  to  somebody said a few more words\n\n  averyveryverylongword\n";
+        assert_eq!(
+            wrapped(text, 20),
+            "Message x: deferred\n  to  somebody said\n    a few more words\n\n  averyveryverylongword\n"
+        );
     }
 
     #[test]

@@ -185,7 +185,11 @@ fn defer(queue: &Queue) {
                 key: claim.recipients[0].key,
                 outcome: RecipientOutcome::Deferred { next_attempt_at: now + Duration::from_secs(43_200) },
                 status: EnhancedStatus::new(4, 4, 1),
-                reply: "connection timed out".to_owned(),
+                // In words of its own, as many hosts have.
+                reply: format!(
+                    "450 4.2.1 <{}>: busy, try again later ({})",
+                    claim.recipients[0].recipient.mailbox, claim.message.id
+                ),
                 remote: Some("mx.example".to_owned()),
             };
             let record = AttemptRecord {

@@ -10,30 +10,55 @@ const LONG_NUMBER: usize = 4;
 /// Characters from which on a word with digits in it is an id.
 const ID_LENGTH: usize = 7;
 
+/// What stands around a word and is no part of it.
+const AROUND: &[u8] = b"<>()[]{}\"',;:!?.";
+
 /// The normal form of a reply.
+#[cfg(test)]
 pub(crate) fn reason(reply: &str) -> String {
     let mut out = String::new();
-    for word in reply.split_whitespace() {
-        if !out.is_empty() {
+    write_reason(reply, &mut out);
+    out
+}
+
+/// Puts the normal form of a reply behind what is in `out`. A summary does this for each of a million replies: most words
+/// are plain ones, and no memory is asked for.
+pub(crate) fn write_reason(reply: &str, out: &mut String) {
+    let begin = out.len();
+    for word in reply.split_ascii_whitespace() {
+        if out.len() > begin {
             out.push(' ');
         }
-        let bare = word.trim_matches(|c: char| "<>()[]{}\"',;:!?".contains(c) || c == '.');
-        match placeholder(bare) {
-            Some(placeholder) => out.push_str(&word.replacen(bare, placeholder, 1)),
+        let is_plain = !word.bytes().any(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'@'));
+        let (before, bare, after) = if is_plain { ("", word, "") } else { parts(word) };
+        match if is_plain { None } else { placeholder(bare) } {
+            Some(placeholder) => [before, placeholder, after].iter().for_each(|part| out.push_str(part)),
             None => out.push_str(word),
         }
-        if out.len() > MAX_OCTETS {
-            out.truncate(out.floor_char_boundary(MAX_OCTETS));
+        if out.len() - begin > MAX_OCTETS {
+            out.truncate(out.floor_char_boundary(begin + MAX_OCTETS));
             out.push_str("...");
             break;
         }
     }
-    out
+}
+
+/// A word without the signs around it, and these.
+fn parts(word: &str) -> (&str, &str, &str) {
+    let is_around = |byte: &u8| AROUND.contains(byte);
+    let begin = word.bytes().take_while(|byte| is_around(byte)).count();
+    let rest = word.get(begin..).unwrap_or_default();
+    let end = rest.len() - rest.bytes().rev().take_while(|byte| is_around(byte)).count();
+    // Only ASCII was counted, so these are boundaries of characters.
+    (
+        word.get(..begin).unwrap_or_default(),
+        rest.get(..end).unwrap_or_default(),
+        rest.get(end..).unwrap_or_default(),
+    )
 }
 
 /// What stands for a word that belongs to one copy.
 fn placeholder(word: &str) -> Option<&'static str> {
-    // Most words are plain ones.
     if !word.bytes().any(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'@')) {
         return None;
     }
@@ -43,7 +68,8 @@ fn placeholder(word: &str) -> Option<&'static str> {
     if word.contains('@') {
         return Some("ADDRESS");
     }
-    if word.parse::<std::net::IpAddr>().is_ok() {
+    let may_be_ip = word.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b':'));
+    if may_be_ip && word.parse::<std::net::IpAddr>().is_ok() {
         return Some("IP");
     }
     let digits = word.bytes().any(|byte| byte.is_ascii_digit());

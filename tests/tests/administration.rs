@@ -1,10 +1,11 @@
 //! What an administrator does to the queue of a running server, and what stands still because he wants it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use mta_lab::lab::{self, Lab, OWN_DOMAIN, Plan};
 use mta_lab::mx::{Behaviour, Moment};
+use mta_lab::peers;
 use mta_lab::zone::Zone;
 use serde_json::Value;
 
@@ -212,4 +213,133 @@ fn the_log_is_followed_by_selection() {
     );
     child.kill().expect("killed");
     child.wait().expect("ended");
+}
+
+/// Runs the tool on a terminal of so many columns, where a question is answered with this; how it ended and what was seen.
+fn on_terminal(lab: &Lab, columns: usize, words: &str, answer: &str) -> (i32, String) {
+    let program = lab::program(lab.directory()).expect("the program");
+    let config = lab.daemon().config_file();
+    let command =
+        format!("stty cols {columns}; exec {} --config {} {words}", program.display(), config.display());
+    let mut child = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .env_remove("COLUMNS")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a terminal");
+    let (mut input, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let (mut seen, mut octet) = (Vec::new(), [0]);
+    while output.read(&mut octet).is_ok_and(|count| count > 0) {
+        seen.push(octet[0]);
+        if seen.ends_with(b"[y/N] ") {
+            input.write_all(answer.as_bytes()).expect("answered");
+        }
+    }
+    let status = child.wait().expect("ended");
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&seen).replace('\r', ""))
+}
+
+#[test]
+fn on_a_terminal_lines_fit_and_what_cannot_be_undone_is_asked() {
+    if peers::missing(&["script", "stty"]).is_some() {
+        return;
+    }
+    let lab = plan().start().expect("a laboratory");
+    let id = deferred(&lab, "somebody.with.a.long.name@busy.example");
+    for words in [format!("queue show {id}"), format!("trace {id}")] {
+        let (exit, text) = on_terminal(&lab, 62, &words, "");
+        assert_eq!(exit, 0, "{text}");
+        assert!(text.contains("not today") && text.lines().count() > 6, "{text}");
+        for line in text.lines() {
+            // A word alone may be longer than a line.
+            assert!(line.chars().count() <= 62 || !line.trim().contains(' '), "{line:?} in\n{text}");
+        }
+    }
+    let (_, list) = on_terminal(&lab, 80, "queue list", "");
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines.len() == 4 && lines[0].starts_with("ID ") && lines[2].starts_with(&id), "{list}");
+    assert!(lines[3].contains("somebody.with.a.long.name@busy.example  450 "), "{list}");
+
+    let (exit, text) = on_terminal(&lab, 80, "queue drop --domain busy.example", "n\n");
+    assert!(
+        exit != 0 && text.contains("Drop 1 recipient?") && text.contains("nothing was changed"),
+        "{text}"
+    );
+    assert_eq!(lab.show(&id).status, "deferred");
+    let (exit, text) = on_terminal(&lab, 80, "queue drop --domain busy.example", "y\n");
+    assert!(exit == 0 && text.contains("1 recipient dropped"), "{text}");
+    assert_eq!(lab.show(&id).status, "dropped");
+}
+
+/// What the administrator knows of one provider, and this server does not.
+const OWN_TABLE: &str = "[[provider]]\nname = \"busy\"\ntitle = \"Busy Mail\"\nmx = [\"mx.busy.example\"]\n\
+     contact = \"https://busy.example/\"\n\n[[reply]]\nprovider = \"busy\"\ntext = [\"not today\"]\n\
+     class = \"rate-limited\"\nadvice = \"Ring them up: 555 0100.\"\n";
+
+#[test]
+fn a_provider_of_the_administrators_own_table_slows_its_group_until_that_is_reset() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = folder.path().join("replies.toml");
+    std::fs::write(&table, OWN_TABLE).expect("written");
+    let mut plan = plan();
+    plan.set("outbound.provider_replies_file", &format!("{:?}", table.display().to_string()));
+    let lab = plan.start().expect("a laboratory");
+    let destination = || json(&lab, &["dest", "show", "busy.example", "--json"])["destinations"][0].clone();
+    let before = destination();
+    assert!(before["slowed_by"].is_null() && before["failures"] == 0, "{before:#}");
+    let id = deferred(&lab, "a@busy.example");
+
+    // Why, and what can be done.
+    let shown = ends(&lab, &["queue", "show", &id], 0);
+    for part in ["Busy Mail", "Ring them up: 555 0100."] {
+        assert!(shown.contains(part), "no {part:?} in\n{shown}");
+    }
+    assert!(lab.wait_for_files(|| destination()["under_way"] == 0), "the delivery has ended");
+    let slowed = destination();
+    assert_eq!((&slowed["slowed_by"], &slowed["counted_for"]), (&"rate-limited".into(), &"busy".into()));
+    assert!(slowed["held_back_until"].is_string(), "{slowed:#}");
+    if peers::missing(&["script", "stty"]).is_none() {
+        let (_, story) = on_terminal(&lab, 80, "dest show busy.example", "");
+        assert!(story.contains("slowed by    its replies: rate-limited"), "{story}");
+    }
+
+    // Forgotten, all of it; what waits is due by its own time.
+    ends(&lab, &["dest", "reset", "busy.example"], 0);
+    let after = destination();
+    assert!(after["slowed_by"].is_null() && after["held_back_until"].is_null(), "{after:#}");
+    assert_eq!((&after["failures"], &after["waiting"]), (&0.into(), &1.into()), "{after:#}");
+    assert!(after["at_once"].is_null() && slowed["at_once"] == 1, "{after:#}\n{slowed:#}");
+    ends(&lab, &["dest", "reset", "nonesuch.example"], 2);
+    ends(&lab, &["queue", "retry", &id], 0);
+    lab.wait_for(&id, |message| message.attempts == 2);
+
+    // The question before mail is sent reads the same table, and says where it is wrong.
+    ends(&lab, &["explain", "busy.example"], 0);
+    let probed = ends(&lab, &["probe", "busy.example"], 0);
+    assert!(probed.contains("mx.busy.example"), "{probed}");
+    std::fs::write(&table, "[[reply]]\nclass = \"rude\"\n").expect("written");
+    let told = ends(&lab, &["explain", "busy.example"], 64);
+    assert!(told.contains("outbound.provider_replies_file"), "{told}");
+}
+
+#[test]
+fn without_a_daemon_everything_can_be_looked_at_and_changed() {
+    let mut lab = plan().start().expect("a laboratory");
+    let id = deferred(&lab, "a@busy.example");
+    lab.daemon_mut().stop().expect("stopped");
+    for words in [
+        &["queue", "list"][..],
+        &["queue", "summary", "--by", "reason"],
+        &["queue", "show", &id],
+        &["queue", "show", &id, "--headers"],
+        &["trace", &id],
+        &["dest", "show", "busy.example"],
+    ] {
+        let told = ends(&lab, words, 0);
+        assert!(told.contains("the daemon does not answer"), "{words:?}: {told}");
+    }
+    let told = ends(&lab, &["queue", "hold", &id, "--note", "later"], 0);
+    assert!(told.contains("1 recipient held"), "{told}");
+    assert!(ends(&lab, &["queue", "list", "--status", "held"], 0).contains("later"));
 }

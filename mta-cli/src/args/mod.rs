@@ -198,7 +198,10 @@ pub fn parse(arguments: Vec<String>) -> Parsed {
         Err(early) => {
             let (mut text, exit) = match early.status {
                 Ok(()) => (early.output, Exit::DONE),
-                Err(()) => (format!("{NAME}: {}\nTry {NAME} --help.", early.output.trim_end()), Exit::USAGE),
+                Err(()) => {
+                    let verb = known_verb(&texts);
+                    (format!("{NAME}: {}\nTry {verb} --help.", early.output.trim_end()), Exit::USAGE)
+                }
             };
             if !text.ends_with('\n') {
                 text.push('\n');
@@ -206,6 +209,30 @@ pub fn parse(arguments: Vec<String>) -> Parsed {
             Parsed::Stop { text, exit }
         }
     }
+}
+
+/// The longest beginning of a command line that names a verb, as it is asked for help.
+fn known_verb(arguments: &[&str]) -> String {
+    let is_option = |word: &&str| word.starts_with('-');
+    let first = if matches!(arguments.first(), Some(&"--config" | &"-c")) { 2 } else { 0 };
+    let mut names = vec![NAME];
+    for word in arguments.iter().skip(first).take_while(|word| !is_option(word)) {
+        let mut asked: Vec<&str> = names.iter().skip(1).copied().collect();
+        let before = help_of(&asked);
+        asked.push(word);
+        // A positional argument changes nothing about the help.
+        if help_of(&asked).is_none_or(|help| before.as_ref() == Some(&help)) {
+            break;
+        }
+        names.push(word);
+    }
+    names.join(" ")
+}
+
+/// The help of a verb, if these words are one.
+fn help_of(words: &[&str]) -> Option<String> {
+    let asked: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
+    Top::from_args(&[NAME], &asked).err().filter(|early| early.status.is_ok()).map(|early| early.output)
 }
 
 /// Splits `--opt=value`, and puts `--config FILE` and `--version` in front of the verb, where argh wants them. What stands
@@ -261,6 +288,23 @@ mod tests {
             (&["status", "-V"], "--version status"),
         ] {
             assert_eq!(prepared(arguments), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_verb_whose_help_helps() {
+        for (line, verb) in [
+            ("queue hold-rule add --note x", "mta-cli queue hold-rule add"),
+            ("--config f queue list 1k --wrong", "mta-cli queue list"),
+            ("-c f dest list", "mta-cli dest"),
+            ("pause", "mta-cli pause"),
+            ("nonsense --x", "mta-cli"),
+        ] {
+            let Parsed::Stop { text, exit } = parse(line.split(' ').map(ToOwned::to_owned).collect()) else {
+                panic!("{line}")
+            };
+            assert_eq!(exit, Exit::USAGE, "{line}");
+            assert!(text.ends_with(&format!("\nTry {verb} --help.\n")), "{line}: {text}");
         }
     }
 

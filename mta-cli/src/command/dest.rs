@@ -160,7 +160,8 @@ pub(super) fn table(found: &[DestinationView]) -> Table {
         "PAUSED",
         "DESTINATION",
         "REPLY",
-    ]);
+    ])
+    .folding_at(7);
     for destination in found {
         table.row(vec![
             destination.waiting.to_string(),

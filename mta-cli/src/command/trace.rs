@@ -32,7 +32,7 @@ pub(super) fn run(file: Option<&Path>, verb: &Trace) -> Ended {
     } else {
         for (i, row) in rows.iter().enumerate() {
             let text = timeline(&view(row.clone())?);
-            output::print(&if i > 0 { format!("\n{text}") } else { text });
+            output::print_text(&if i > 0 { format!("\n{text}") } else { text });
         }
         if done.more {
             eprintln!("mta-cli: these are the latest; ask for more with --limit");

@@ -17,7 +17,7 @@ use crate::recipient::RecipientKey;
 use crate::time::unix_seconds;
 
 /// A piece of a change should take about so long: whoever hands mail in waits for one at most.
-const PIECE_TIME: std::ops::Range<Duration> = Duration::from_millis(15)..Duration::from_millis(50);
+const PIECE_TIME: std::ops::Range<Duration> = Duration::from_millis(8)..Duration::from_millis(25);
 
 /// Recipients in the first piece of a change.
 pub(super) const FIRST_PIECE: usize = 256;
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn pieces_grow_and_shrink_within_their_bounds() {
         let of = |limit, millis| next_piece(limit, Duration::from_millis(millis));
-        assert_eq!((of(256, 5), of(256, 30), of(256, 200)), (512, 256, 128));
+        assert_eq!((of(256, 5), of(256, 15), of(256, 30)), (512, 256, 128));
         assert_eq!((of(1_024, 1), of(32, 5_000)), (1_024, 32));
     }
 }

@@ -55,7 +55,8 @@ pub(in crate::command) fn list(client: &mut Client, request: &Request, verb: &Qu
 fn print_list(rows: &[Value]) -> Result<(), Problem> {
     let person = output::for_person();
     let now = SystemTime::now();
-    let mut table = Table::new(&["ID", "RECEIVED", "SIZE", "STATUS", "TRIES", "NEXT", "FROM", "TO", "REPLY"]);
+    let header = ["ID", "RECEIVED", "SIZE", "STATUS", "TRIES", "NEXT", "FROM", "TO", "REPLY"];
+    let mut table = Table::new(&header).folding_at(6);
     for row in rows {
         let message = view(row.clone())?;
         let time = |t: &str| if person { relative(t, now) } else { t.to_owned() };

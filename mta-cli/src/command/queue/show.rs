@@ -32,32 +32,9 @@ fn show(client: &mut Client, verb: &QueueShow) -> Ended {
         output::print_json(json!({ "message": row }));
     } else {
         let text = story::tell(&view(row)?, SystemTime::now());
-        let text = if output::for_person() { wrapped(&text, output::text_columns()) } else { text };
-        output::print(&text);
+        output::print_text(&text);
     }
     Ok(Exit::DONE)
-}
-
-/// Lines no longer than so many columns, parted between words; what goes on is set in two more than its line began.
-fn wrapped(text: &str, columns: usize) -> String {
-    let mut out = String::with_capacity(text.len());
-    for line in text.lines() {
-        let indent = line.len() - line.trim_start().len();
-        let mut width = 0;
-        for word in line.split_inclusive(' ') {
-            let long = word.trim_end().chars().count();
-            if width + long > columns && width > indent {
-                out.truncate(out.trim_end().len());
-                out.push('\n');
-                width = indent + 2;
-                out.extend(std::iter::repeat_n(' ', width));
-            }
-            out.push_str(word);
-            width += word.chars().count();
-        }
-        out.push('\n');
-    }
-    out
 }
 
 fn content(client: &mut Client, verb: &QueueShow) -> Ended {
@@ -108,15 +85,6 @@ fn harmless(octets: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_lines_are_parted_between_words() {
-        let text = "Message x: deferred\n  to  somebody said a few more words\n\n  averyveryverylongword\n";
-        assert_eq!(
-            wrapped(text, 20),
-            "Message x: deferred\n  to  somebody said\n    a few more words\n\n  averyveryverylongword\n"
-        );
-    }
 
     #[test]
     fn content_cannot_reach_the_terminal() {
