@@ -133,6 +133,42 @@ fn a_signed_message_passes_and_what_is_not_its_authors_own_is_told_from_it() {
 }
 
 #[test]
+fn what_can_be_read_in_two_ways_proves_nothing() {
+    if peers::missing(&["openssl", "dkimsign"]).is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key, record) = key(folder.path());
+    let lab = laboratory(&record, |plan| plan.set("auth.dmarc", "\"reject\""));
+    let from = "ann@author.example";
+    let good = content(from);
+    let refused = |content: &str, status: &str| {
+        let reply = send(&lab, from, content);
+        assert_eq!((reply.code, reply.lines[0].get(..5)), (550, Some(status)), "{content}\n{reply:?}");
+    };
+    // It would go on where our own results end.
+    refused(&format!(" ; dmarc=pass header.from=bank.example (a:b)\r\n{good}"), "5.6.0");
+    refused(&format!("\tNO: y\r\n{good}"), "5.6.0");
+    // SPF passes for the one, and the other is read.
+    for field in [
+        "From: <ceo@bank.example> <ann@author.example>",
+        "From: ceo@bank.example ann@author.example",
+        "From: ceo@bank.example:ann@author.example;",
+        "From: \"ceo@bank.example\"",
+        "From: =?utf-8?q?ceo=40bank.example?=",
+        "From: ceo at bank.example",
+        "From:",
+    ] {
+        refused(&good.replace("From: Ann <ann@author.example>", field), "5.7.1");
+    }
+    // What a signature covers ends for some readers at a line that is no field.
+    let message = signed(&good, &key);
+    refused(&message.replacen("\r\n\r\n", "\r\ngarbage\r\nSubject: your account\r\n\r\n", 1), "5.7.1");
+    let (_, summary) = delivered(&lab, from, &message);
+    assert!(summary.contains("dmarc=pass"), "{summary}");
+}
+
+#[test]
 fn what_dns_does_not_answer_refuses_nothing() {
     let lab = laboratory("v=DKIM1; p=", |plan| {
         for (option, value) in [("spf", "reject"), ("dkim", "reject"), ("dmarc", "reject"), ("timeout", "3s")]

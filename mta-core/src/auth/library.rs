@@ -37,6 +37,7 @@ use super::body::BodyHashes;
 use super::facts::{Facts, Found, Question, name};
 use super::spf::SpfResult;
 use super::verdict::{Arc as ArcVerdict, Dkim, Dmarc as DmarcVerdict, Policy, Word};
+use crate::content::header::fields;
 
 /// Fields that one signature may cover; a list beyond it is work for us and good for nobody.
 const MAX_COVERED_FIELDS: usize = 300;
@@ -46,11 +47,12 @@ const MAX_ARC_SETS: usize = 50;
 
 /// Which canonicalizations of the body the signatures of a header section need: relaxed, simple.
 pub(super) fn canonicalizations(header: &[u8]) -> (bool, bool) {
-    let Some(message) = AuthenticatedMessage::parse(header) else {
-        return (false, false);
-    };
-    let wants = |kind| message.body_hashes.iter().any(|(body, ..)| *body == kind);
-    (wants(Canonicalization::Relaxed), wants(Canonicalization::Simple))
+    let wanted = guarded(|| {
+        let message = AuthenticatedMessage::parse(header)?;
+        let wants = |kind| message.body_hashes.iter().any(|(body, ..)| *body == kind);
+        Some((wants(Canonicalization::Relaxed), wants(Canonicalization::Simple)))
+    });
+    wanted.flatten().unwrap_or_default()
 }
 
 /// The domains of the From field, each once.
@@ -74,8 +76,28 @@ pub(super) struct Signatures {
     pub(super) arc: ArcVerdict,
     /// The domains of From, each once.
     pub(super) authors: Vec<String>,
-    /// How many From fields there are.
-    pub(super) from_fields: usize,
+    /// How many fields the header section has, as far as it was read.
+    pub(super) fields: usize,
+    /// The header section is none that every reader reads alike; nothing in it proves anything.
+    pub(super) unsound: bool,
+}
+
+/// Why nothing in a header section proves anything.
+pub(super) const UNSOUND: &str = "a line of the header section is no field";
+
+impl Signatures {
+    /// Of a header section that readers read differently: what is signed is not what is shown.
+    pub(super) fn unsound(header: &[u8]) -> Self {
+        let has = |name| fields(header).any(|field| field.is(name));
+        let dkim = has("DKIM-Signature").then(|| Dkim {
+            word: Word::Policy,
+            reason: UNSOUND.to_owned(),
+            ..Dkim::default()
+        });
+        let word = if has("ARC-Seal") { Word::Fail } else { Word::None };
+        let arc = ArcVerdict { word, reason: UNSOUND.to_owned(), ..ArcVerdict::default() };
+        Self { dkim: dkim.into_iter().collect(), arc, unsound: true, ..Self::default() }
+    }
 }
 
 /// Judges DKIM and ARC, or names what has to be asked first.
@@ -96,9 +118,8 @@ pub(super) fn signatures(
         dkim.extend(outputs.unwrap_or_default().iter().map(dkim_verdict));
         let arc = arc_verdict(&message, &known);
         let authors = authors_of(&message);
-        let is_from = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"from");
-        let from_fields = message.headers.iter().filter(|(name, _)| is_from(name)).count();
-        Signatures { dkim, arc, authors, from_fields }
+        let fields = message.headers.len();
+        Signatures { dkim, arc, authors, fields, unsound: false }
     });
     let wanted = known.wanted.into_inner();
     if !wanted.is_empty() {
@@ -106,6 +127,7 @@ pub(super) fn signatures(
     }
     Ok(judged.unwrap_or_else(|| Signatures {
         arc: ArcVerdict { word: Word::TempError, ..ArcVerdict::default() },
+        unsound: true,
         ..Signatures::default()
     }))
 }

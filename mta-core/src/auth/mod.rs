@@ -4,9 +4,10 @@
 //! Authentication-Results (RFC 8601) and finds forged ones. The evaluators do no I/O: `spf` is ours, DKIM, ARC and DMARC
 //! are mail-auth's behind `library`, and all of them read [`facts`] and name what they miss, so that there is one view of
 //! DNS. Bodies are hashed while they stream by (`body`). [`dkim`] signs what is ours, [`srs`] rewrites the sender of
-//! what is forwarded. What it does not: it never verifies
-//! mail of our own networks.
+//! what is forwarded. `author` says whether there is one author at all. What it does not: it never verifies mail of our own
+//! networks.
 
+mod author;
 pub(crate) mod body;
 pub mod dkim;
 pub mod facts;

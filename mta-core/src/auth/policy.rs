@@ -80,9 +80,10 @@ fn dmarc(options: &Options, verdicts: &Verdicts) -> Failure {
 fn vouched_for(options: &Options, verdicts: &Verdicts) -> bool {
     let arc = &verdicts.arc;
     let saw = String::from_utf8_lossy(&arc.saw).to_ascii_lowercase();
+    let passed = super::results::words(&saw).iter().any(|(method, word)| method == "dmarc" && word == "pass");
     arc.word == Word::Pass
         && options.trusted_sealers.iter().any(|sealer| sealer.eq_ignore_ascii_case(&arc.sealer))
-        && saw.split(';').any(|part| part.trim_start().starts_with("dmarc=pass"))
+        && passed
 }
 
 fn spf(options: &Options, verdicts: &Verdicts) -> Failure {

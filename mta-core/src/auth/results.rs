@@ -76,17 +76,29 @@ pub(crate) fn is_of(field: &Field<'_>, server: &str) -> bool {
 
 /// What a field of ours says of the ARC chain. Comments may hold a stranger's words, so nothing in them counts.
 pub(crate) fn arc_word(field: &Field<'_>) -> Word {
-    let bare = without_comments(&field.text());
-    let word = bare.split(';').find_map(|part| {
-        let result = part.trim().strip_prefix("arc=")?;
-        result.split_ascii_whitespace().next().map(str::to_owned)
-    });
-    match word.as_deref() {
+    let words = words(&field.text());
+    match words.iter().find(|(method, _)| method == "arc").map(|(_, word)| word.as_str()) {
         None | Some("none") => Word::None,
         Some("pass") => Word::Pass,
         Some("temperror") => Word::TempError,
         Some(_) => Word::Fail,
     }
+}
+
+/// Methods with their results (RFC 8601 2.2). Nothing in a comment or in quotes counts: strangers write there.
+pub(crate) fn words(text: &str) -> Vec<(String, String)> {
+    let bare = without_comments(text);
+    let mut quoted = false;
+    let parts = bare.split(|c: char| {
+        quoted ^= c == '"';
+        c == ';' && !quoted
+    });
+    let word = |part: &str| {
+        let (method, rest) = part.split_once('=')?;
+        let word = rest.split_ascii_whitespace().next()?;
+        Some((method.trim().to_owned(), word.to_owned()))
+    };
+    parts.filter_map(word).collect()
 }
 
 /// Whether the authserv-id of a field is ours. A field whose id cannot be made out and that names us at all before its first
@@ -181,6 +193,13 @@ mod tests {
         assert_eq!(remove_forged(&mut header, "mx.example"), forged.len());
         let kept: String = foreign.iter().map(|line| format!("{line}\r\n")).collect();
         assert_eq!(String::from_utf8_lossy(header.octets()), kept);
+    }
+
+    #[test]
+    fn words_in_comments_and_quotes_count_for_nothing() {
+        let text = "mx.example; spf=pass smtp.mailfrom=\"x;dmarc=pass\"@evil.example (;arc=pass;);\r\n\tarc=fail (x); dkim=none";
+        let expected = [("spf", "pass"), ("arc", "fail"), ("dkim", "none")];
+        assert_eq!(words(text), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 
     #[test]

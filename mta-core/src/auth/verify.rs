@@ -12,12 +12,12 @@ use futures_lite::future::zip;
 use hickory_proto::rr::{Name, RData, RecordType};
 use mta_smtp::address::ReversePath;
 
-use super::Options;
 use super::body::BodyHashes;
 use super::facts::{Facts, Found, Question};
 use super::library::{self, DmarcInput, Signatures};
 use super::spf::{self, Checked};
 use super::verdict::{Dmarc, Iprev, Verdicts, Word};
+use super::{Options, author};
 use crate::dns::Resolver;
 
 /// Names of an address that are looked at for iprev.
@@ -117,9 +117,16 @@ impl Verifier {
     /// What the signatures say.
     async fn signatures(&self, subject: &Subject<'_>) -> (Signatures, Asking<'_>) {
         let mut asking = self.asking();
+        if !author::is_sound(subject.header) {
+            return (Signatures::unsound(subject.header), asking);
+        }
         loop {
             let max = self.options.max_signatures;
             match library::signatures(subject.header, subject.bodies, &asking.facts, max) {
+                // What the library did not read it did not judge.
+                Ok(it) if it.fields != author::count(subject.header) => {
+                    return (Signatures::unsound(subject.header), asking);
+                }
                 Ok(signatures) => return (signatures, asking),
                 Err(wanted) => asking.ask(wanted).await,
             }
@@ -134,14 +141,12 @@ async fn dmarc(
     spf: &Checked,
     mut asking: Asking<'_>,
 ) -> Dmarc {
-    // RFC 5322 3.6: one From field. With none, or with two, nobody can say who the author is.
-    if signatures.from_fields != 1 {
-        let reason = if signatures.from_fields == 0 { "no From field" } else { "more than one From field" };
+    let checked = match signatures.unsound {
+        true => Err(library::UNSOUND),
+        false => author::check(subject.header, &signatures.authors),
+    };
+    if let Err(reason) = checked {
         return Dmarc { word: Word::PermError, reason: reason.to_owned(), ..Dmarc::default() };
-    }
-    if signatures.authors.len() > 1 {
-        let reason = "authors of several domains".to_owned();
-        return Dmarc { word: Word::PermError, reason, ..Dmarc::default() };
     }
     let input = DmarcInput {
         header: subject.header,

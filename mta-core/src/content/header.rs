@@ -130,7 +130,12 @@ impl Header {
 
     /// The fields from the top, and what lies between them.
     pub(crate) fn fields(&self) -> Fields<'_> {
-        Fields { rest: &self.octets }
+        fields(&self.octets)
+    }
+
+    /// Whether its first line would become a part of whatever field is put above it.
+    pub(crate) fn begins_folded(&self) -> bool {
+        matches!(self.octets.first(), Some(b' ' | b'\t'))
     }
 
     /// The fields of one name, from the top.
@@ -181,6 +186,11 @@ impl Header {
         }
         self.octets
     }
+}
+
+/// The fields of a section, and what lies between them.
+pub(crate) fn fields(octets: &[u8]) -> Fields<'_> {
+    Fields { rest: octets }
 }
 
 /// Goes over the fields of a section.

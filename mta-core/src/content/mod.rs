@@ -11,7 +11,7 @@
 //! Each stage sees what those before it left, and may end the matter by a [`Disposition`]. Every door goes through here:
 //! SMTP, submission, and the local socket. What it does not: it holds no body and writes nothing to disk.
 
-mod fixup;
+pub(crate) mod fixup;
 pub(crate) mod header;
 pub(crate) mod message_id;
 pub(crate) mod own;
@@ -86,6 +86,11 @@ pub(crate) async fn process(
     arrival: &Arrival,
 ) -> Processed {
     let mut auth = None;
+    // Security decision: nothing of a stranger goes on where a field of ours ends (RFC 5322 2.2.3).
+    if header.begins_folded() {
+        let reply = Reply::with_status(550, (5, 6, 0), "the header section begins with the rest of a field");
+        return Processed { disposition: Disposition::Refuse(reply), auth };
+    }
     if let Some(login) = &arrival.source.login
         && let Err(reply) = fixup::submitted(header, envelope, arrival, login)
     {

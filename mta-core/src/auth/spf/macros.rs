@@ -7,6 +7,9 @@ use super::{Eval, Evaluation, Stop};
 /// Domains are cut to this length from the left (RFC 7208 7.3).
 const MAX_DOMAIN_OCTETS: usize = 253;
 
+/// The longest text that macros may expand to. What is longer than a domain is cut, but first it has to be made.
+const MAX_EXPANDED_OCTETS: usize = 4 * 1024;
+
 /// Delimiters that a macro may split at (RFC 7208 7.1).
 const DELIMITERS: &[u8] = b".-+,/_=";
 
@@ -91,6 +94,9 @@ impl MacroString {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
                 Part::Expand(it) => text.push_str(&it.expand(evaluation, domain)?),
+            }
+            if text.len() > MAX_EXPANDED_OCTETS {
+                return Err(Stop::Permanent("a macro that expands to too much".to_owned()));
             }
         }
         Ok(text)

@@ -52,12 +52,19 @@ pub(super) fn is_spf(text: &[u8]) -> bool {
     }
 }
 
+/// The longest record that is read. Those of large providers have a few hundred octets (RFC 7208 3.4 wants 450), and each
+/// may be read again for each answer of DNS.
+const MAX_RECORD_OCTETS: usize = 4 * 1024;
+
 impl Record {
     /// Reads a record behind its version.
     ///
     /// # Errors
     /// The term that cannot be read. One is enough to make the whole a permanent error (RFC 7208 4.6).
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        if text.len() > MAX_RECORD_OCTETS {
+            return Err("a record that is too long".to_owned());
+        }
         let Some(text) = text.get("v=spf1".len()..).filter(|text| text.is_ascii()) else {
             return Err("a record that is not plain ASCII".to_owned());
         };

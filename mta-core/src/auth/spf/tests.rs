@@ -54,6 +54,18 @@ fn txt(owner: &str, text: &str) -> Zone {
 }
 
 #[test]
+fn records_and_expansions_are_bounded() {
+    let long = |octets: usize| format!("v=spf1 {}-all", "a:x.example ".repeat(octets / 12));
+    assert_eq!(txt("a.example", &long(5_000)).result("192.0.2.9"), SpfResult::PermError);
+    assert_ne!(txt("a.example", "v=spf1 -all").result("192.0.2.9"), SpfResult::PermError);
+    // A domain that is cut to its last 253 octets is none the worse for it; one that grows without end is.
+    for (times, expected) in [(20, SpfResult::Fail), (900, SpfResult::PermError)] {
+        let record = format!("v=spf1 a:{}.x.example -all", "%{s}.".repeat(times).trim_end_matches('.'));
+        assert_eq!(txt("a.example", &record).result("192.0.2.9"), expected, "{times}");
+    }
+}
+
+#[test]
 fn what_a_small_domain_publishes() {
     let zone = txt("a.example", "v=spf1 mx ip6:2001:db8::/32 include:b.example ~all")
         .with("a.example", RecordType::MX, "mx.a.example")
