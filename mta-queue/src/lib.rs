@@ -114,6 +114,7 @@ pub use state::alert::StoredAlert;
 pub use state::alias::StoredAlias;
 pub use state::dane::StoredDane;
 pub use state::outage::Outage;
+pub use state::relayed::StoredAnswer;
 pub use state::sts::StoredStsPolicy;
 pub use state::tls_report::{
     TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,

@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] = &[
     VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9,
-    VERSION_10, VERSION_11, VERSION_12,
+    VERSION_10, VERSION_11, VERSION_12, VERSION_13,
 ];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
@@ -298,6 +298,19 @@ const VERSION_11: &str = "
 const VERSION_12: &str = "
     ALTER TABLE attempt ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE attempt ADD COLUMN first_at INTEGER;
+";
+
+/// What the next hop of a relayed domain said about a recipient: whether it takes mail for it, in which words, and when.
+const VERSION_13: &str = "
+    CREATE TABLE recipient_answer (
+        address TEXT PRIMARY KEY,
+        domain TEXT NOT NULL,
+        known INTEGER NOT NULL,
+        reply TEXT NOT NULL,
+        asked_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX recipient_answer_domain ON recipient_answer (domain);
+    CREATE INDEX recipient_answer_age ON recipient_answer (known, asked_at);
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

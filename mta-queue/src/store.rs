@@ -73,6 +73,8 @@ pub struct Options {
     pub max_sts_policies: usize,
     /// Destinations whose DANE is remembered.
     pub max_dane_destinations: usize,
+    /// Answers of next hops about recipients that are kept.
+    pub max_recipient_answers: usize,
     /// Days (UTC) for which sessions are counted for TLS reports, today included; 0 counts none.
     pub tls_report_days: u32,
     /// Policies, and kinds of failure, that are told apart on one day; beyond it sessions are counted as left out.
@@ -93,6 +95,7 @@ impl Default for Options {
             wal_bytes: 4 << 20,
             max_sts_policies: 2_000,
             max_dane_destinations: 5_000,
+            max_recipient_answers: 20_000,
             tls_report_days: 30,
             tls_report_rows_per_day: 10_000,
         }

@@ -23,6 +23,10 @@ pub enum DestVerb {
     Resume(DestResume),
     /// As if it had not failed.
     Reset(DestReset),
+    /// Who exists there.
+    Recipients(DestRecipients),
+    /// Ask anew.
+    Forget(DestForget),
 }
 
 /// Show how much waits for a destination, what it answered last, and until when it is left alone; without a name, those with
@@ -84,6 +88,38 @@ pub struct DestResume {
 #[argh(subcommand, name = "reset", example = "{command_name} example.org")]
 pub struct DestReset {
     /// the domain
+    #[argh(positional)]
+    pub name: String,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Show which recipients of a relayed domain exist, as its next hop said when it was asked (domain.*.recipients =
+/// "verified").
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "recipients", example = "{command_name} example.org")]
+pub struct DestRecipients {
+    /// the domain, or an address; all without it
+    #[argh(positional)]
+    pub name: Option<String>,
+    /// addresses at most (100)
+    #[argh(option, arg_name = "count", default = "0")]
+    pub limit: usize,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+    /// print a JSON object a line
+    #[argh(switch)]
+    pub jsonl: bool,
+}
+
+/// Forget what the next hop of a relayed domain said about a recipient, or about all of them: it is asked anew when mail
+/// comes.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "forget", example = "{command_name} anna@example.org")]
+pub struct DestForget {
+    /// the address, or the domain
     #[argh(positional)]
     pub name: String,
     /// print JSON

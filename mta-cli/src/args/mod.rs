@@ -27,7 +27,9 @@ pub use self::alias::{Alias, AliasAdd, AliasCheck, AliasDelete, AliasList, Alias
 pub use self::backup::{Backup, Restore, Verify};
 pub use self::config::{Config, ConfigCheck, ConfigShow, ConfigVerb};
 pub use self::deliver::Deliver;
-pub use self::dest::{Dest, DestPause, DestReset, DestResume, DestShow, DestVerb, Pause, Resume};
+pub use self::dest::{
+    Dest, DestForget, DestPause, DestRecipients, DestReset, DestResume, DestShow, DestVerb, Pause, Resume,
+};
 pub use self::dkim::{
     Dkim, DkimCheck, DkimImport, DkimList, DkimMake, DkimRecord, DkimRetire, DkimRotate, DkimVerb,
 };

@@ -87,6 +87,9 @@ fn show(file: Option<&Path>, verb: &AliasShow) -> Ended {
         Recipient::System(user) => ("user", vec![user], "a user of this system".to_owned()),
         Recipient::Alias(places) => ("alias", places, "an alias".to_owned()),
         Recipient::Relayed => ("relayed", Vec::new(), "relayed to another host".to_owned()),
+        Recipient::Verified(_) => {
+            ("relayed", Vec::new(), "relayed to another host, which is asked whether it exists".to_owned())
+        }
         Recipient::Unclear(cause) => ("unclear", Vec::new(), format!("unclear: {cause}")),
         Recipient::Unknown => ("unknown", Vec::new(), "unknown: mail for it is refused".to_owned()),
         Recipient::Foreign => ("foreign", Vec::new(), "no address of this server".to_owned()),

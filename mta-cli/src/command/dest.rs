@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use mta_core::control::{DestinationArguments, DestinationView, PauseArguments, Request};
+use mta_core::control::{AnswerView, DestinationArguments, DestinationView, PauseArguments, Request};
 use serde_json::json;
 
 use super::queue::ahead;
 use super::{Ended, load};
-use crate::args::{DestShow, DestVerb, Pause, Resume};
+use crate::args::{DestForget, DestRecipients, DestShow, DestVerb, Pause, Resume};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::output::{self, Table, relative};
@@ -30,6 +30,8 @@ pub(super) fn run(file: Option<&Path>, verb: &DestVerb) -> Ended {
             told(&verb.name, "reset", text, verb.json);
             Ok(if known { Exit::DONE } else { Exit::NOTHING })
         }
+        DestVerb::Recipients(verb) => recipients(file, verb),
+        DestVerb::Forget(verb) => forget(file, verb),
     }
 }
 
@@ -98,6 +100,57 @@ fn show(file: Option<&Path>, verb: &DestShow) -> Ended {
         }
     }
     Ok(Exit::DONE)
+}
+
+fn recipients(file: Option<&Path>, verb: &DestRecipients) -> Ended {
+    let (config, _) = load(file)?;
+    let mut client = Client::connect(&config, false)?;
+    let request =
+        Request::DestinationRecipients(DestinationArguments { name: verb.name.clone(), limit: verb.limit });
+    let mut found: Vec<AnswerView> = Vec::new();
+    let done = client.ask_all(&request, &mut |recipient| found.push(recipient))?;
+    if verb.jsonl {
+        output::print_lines(&found);
+    } else if verb.json {
+        output::print_json(json!({ "recipients": found, "more": done.more }));
+    } else {
+        let (person, now) = (output::for_person(), SystemTime::now());
+        let mut table = Table::new(&["ADDRESS", "EXISTS", "ASKED", "REPLY"]);
+        for recipient in &found {
+            table.row(vec![
+                recipient.address.clone(),
+                if recipient.exists { "yes" } else { "no" }.to_owned(),
+                if person { relative(&recipient.asked_at, now) } else { recipient.asked_at.clone() },
+                recipient.reply.clone(),
+            ]);
+        }
+        table.print();
+        if done.more {
+            eprintln!("mta-cli: there are more; ask for them with --limit");
+        }
+        if found.is_empty() && output::for_person() {
+            eprintln!("mta-cli: no answer of a next hop is kept");
+        }
+    }
+    Ok(if found.is_empty() { Exit::NOTHING } else { Exit::DONE })
+}
+
+fn forget(file: Option<&Path>, verb: &DestForget) -> Ended {
+    let (config, _) = load(file)?;
+    let mut client = Client::connect(&config, true)?;
+    let count = client.ask(&Request::DestinationForget(verb.name.clone()), &mut |_| ())?.count;
+    if verb.json {
+        output::print_json(json!({ "action": "forgotten", "name": verb.name, "answers": count }));
+    } else {
+        let name = mta_core::log::visible(&verb.name);
+        let text = match count {
+            0 => format!("nothing was known of {name}\n"),
+            1 => format!("what was said about {name} is forgotten\n"),
+            count => format!("{count} answers about {name} are forgotten\n"),
+        };
+        output::print(&text);
+    }
+    Ok(if count > 0 { Exit::DONE } else { Exit::NOTHING })
 }
 
 /// One destination for a person.

@@ -170,6 +170,7 @@ impl Accounts {
             Found::Here(Target::System { user, .. }) => Recipient::System(user.name),
             Found::Here(other) => Recipient::Alias(vec![other.key()]),
             Found::Relayed => Recipient::Relayed,
+            Found::Verified(unasked) => Recipient::Verified(unasked),
             Found::Unclear(cause) => Recipient::Unclear(cause),
             Found::Unknown => Recipient::Unknown,
             Found::Foreign => Recipient::Foreign,
@@ -242,7 +243,7 @@ impl<'a> Walk<'a> {
         let found = self.accounts.find(mailbox, within.as_deref(), self.snapshot, self.users);
         match found {
             Found::Here(target) => self.target(target),
-            Found::Relayed | Found::Foreign => {
+            Found::Relayed | Found::Verified(_) | Found::Foreign => {
                 self.target(Target::Remote { mailbox: mailbox.clone(), owner: owner.cloned() });
             }
             Found::Unclear(cause) => self.dead(true, cause),

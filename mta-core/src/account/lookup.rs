@@ -9,7 +9,7 @@ use mta_smtp::address::{Domain, Host, Mailbox};
 use super::alias::Member;
 use super::directory::Snapshot;
 use super::system::{SystemUser, Users};
-use super::{Accounts, DomainKind, LocalDomain, POSTMASTER, RelayRecipients, Target};
+use super::{Accounts, DomainKind, LocalDomain, POSTMASTER, RelayRecipients, Target, Unasked};
 
 /// What an address is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum Found {
     Alias(Aliased),
     /// Handed on to its next hop, as it is.
     Relayed,
+    /// The same, where the next hop says that there is such an address.
+    Verified(Unasked),
     /// It cannot be said now.
     Unclear(String),
     /// Our domain, but nobody of that name.
@@ -90,8 +92,11 @@ impl Look<'_> {
         match recipients {
             RelayRecipients::Any => Found::Relayed,
             // RFC 5321 4.5.1: every domain has a postmaster, and the next hop knows him.
-            RelayRecipients::Listed if lower == POSTMASTER || listed() => Found::Relayed,
+            RelayRecipients::Listed | RelayRecipients::Verified(_) if lower == POSTMASTER || listed() => {
+                Found::Relayed
+            }
             RelayRecipients::Listed => Found::Unknown,
+            RelayRecipients::Verified(unasked) => Found::Verified(unasked),
         }
     }
 

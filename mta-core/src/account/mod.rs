@@ -39,6 +39,8 @@ pub enum Recipient {
     Alias(Vec<String>),
     /// A domain whose mail we take for another host.
     Relayed,
+    /// The same, and that host is asked whether there is such an address; what follows where it cannot be asked.
+    Verified(Unasked),
     /// It cannot be said now; why.
     Unclear(String),
     /// Our domain, but nobody of that name.
@@ -48,9 +50,12 @@ pub enum Recipient {
 }
 
 impl Recipient {
-    /// Whether mail for it is taken from anybody.
+    /// Whether mail for it is taken from anybody, as far as is known here.
     pub fn is_taken(&self) -> bool {
-        matches!(self, Self::Maildir(_) | Self::Lmtp(_) | Self::System(_) | Self::Alias(_) | Self::Relayed)
+        match self {
+            Self::Maildir(_) | Self::Lmtp(_) | Self::System(_) | Self::Alias(_) | Self::Relayed => true,
+            Self::Verified(_) | Self::Unclear(_) | Self::Unknown | Self::Foreign => false,
+        }
     }
 }
 
@@ -74,6 +79,18 @@ pub enum RelayRecipients {
     Listed,
     /// All: the next hop says which of them exist, and what it refuses is returned to its sender.
     Any,
+    /// Those that are listed, and those that the next hop takes when it is asked before.
+    Verified(Unasked),
+}
+
+/// What follows where the next hop of a relayed domain cannot be asked whether an address exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unasked {
+    /// Mail for it is taken, and waits for the next hop.
+    #[default]
+    Accept,
+    /// The client is told to come again.
+    Defer,
 }
 
 /// A domain of ours.

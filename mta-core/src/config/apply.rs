@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mta_queue::{Queue, QueueError};
 use mta_smtp::address::{Domain, Mailbox};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::AuthAction;
 use super::{
     Config, DaneMode, Destination, DnsMode, DomainKind, HostPort, MboxFormat, Relay, RelayRecipients,
-    RelayTls,
+    RelayTls, Unasked,
 };
 use crate::account::{self, Accounts, Directory, LocalDomain};
+use crate::auth::srs::Srs;
 use crate::delivery::process::{self, Process};
+use crate::inbound::recipients;
 use crate::outbound::tls_policy::{DestinationRule, TlsRule};
 use crate::outbound::{breaker, scheduler};
 use crate::privilege::ServiceUser;
@@ -102,6 +106,22 @@ impl Config {
         Domain::parse(&name).ok()
     }
 
+    /// The secret of rewritten senders, which the queue's database keeps; made where there is none.
+    ///
+    /// # Errors
+    /// The system gives no random numbers, or what the database reports.
+    pub fn srs_secret(&self, queue: &Queue) -> Result<Vec<u8>, QueueError> {
+        let mut secret = [0; 32];
+        SecureRandom::fill(&SystemRandom::new(), &mut secret)
+            .map_err(|_| QueueError::Storage("the system gives no random numbers".to_owned()))?;
+        queue.secret("srs", secret.to_vec())
+    }
+
+    /// Rewriting of senders with this secret, where it is wanted and possible.
+    pub fn srs(&self, secret: &[u8]) -> Option<Arc<Srs>> {
+        Some(Arc::new(Srs::new(&[secret.to_vec()], self.srs_domain()?)))
+    }
+
     /// The options of verification.
     pub fn auth_options(&self) -> auth::Options {
         let action = |action| match action {
@@ -124,6 +144,20 @@ impl Config {
         }
     }
 
+    /// The options of asking the next hops of relayed domains.
+    pub fn recipient_options(&self) -> recipients::Options {
+        let set = &self.recipients;
+        recipients::Options {
+            keep_known: set.keep_known,
+            refresh_known: set.refresh_known,
+            keep_unknown: set.keep_unknown,
+            refresh_unknown: set.refresh_unknown,
+            parallel: size(set.max_questions),
+            wait: set.wait,
+            timeout: set.timeout,
+        }
+    }
+
     /// The own domains.
     pub fn accounts(&self) -> Accounts {
         let domains = self.domains.iter().filter_map(|(name, domain)| {
@@ -137,6 +171,13 @@ impl Config {
                 }
                 (DomainKind::Relay, RelayRecipients::Any) => {
                     account::DomainKind::Relay(account::RelayRecipients::Any)
+                }
+                (DomainKind::Relay, RelayRecipients::Verified) => {
+                    let unasked = match domain.unasked {
+                        Unasked::Accept => account::Unasked::Accept,
+                        Unasked::Defer => account::Unasked::Defer,
+                    };
+                    account::DomainKind::Relay(account::RelayRecipients::Verified(unasked))
                 }
             };
             Some((
@@ -479,6 +520,7 @@ impl Config {
             history_age: self.queue.history,
             history_messages: u64::from(self.queue.history_messages),
             max_sts_policies: size(self.sts.max_policies),
+            max_recipient_answers: size(self.recipients.max_answers),
             tls_report_days: self.report.tls_days,
             ..modules
         }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::table::quoted_part;
-use super::{Config, DaneMode, Destination, DnsMode, DomainKind, DomainName, OwnDomain, Relay, RelayTls};
+use super::{
+    Config, DaneMode, Destination, DnsMode, DomainKind, DomainName, OwnDomain, Relay, RelayRecipients,
+    RelayTls,
+};
 
 /// What must not be started with.
 pub(super) fn errors(config: &Config) -> Vec<ConfigError> {
@@ -130,6 +133,10 @@ impl Checks<'_> {
             }
             if domain.kind != DomainKind::Relay && domain.next_hop.is_some() {
                 let key = format!("domain.{}.next_hop", quoted_part(name));
+                self.note(&key, "set for a domain that is delivered here", "expected kind = \"relay\" too");
+            }
+            if domain.kind != DomainKind::Relay && domain.recipients == RelayRecipients::Verified {
+                let key = format!("domain.{}.recipients", quoted_part(name));
                 self.note(&key, "set for a domain that is delivered here", "expected kind = \"relay\" too");
             }
         }

@@ -30,6 +30,7 @@ pub use self::types::AuthAction;
 pub use self::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, DomainPattern, HostName, HostPort, LmtpAddress,
     LogLevel, LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
+    Unasked,
 };
 
 /// The whole configuration of one server.
@@ -63,6 +64,8 @@ pub struct Config {
     pub recipient_delimiter: Option<String>,
     /// Own domains, by name.
     pub domains: BTreeMap<DomainName, OwnDomain>,
+    /// Asking the next hops of relayed domains who exists.
+    pub recipients: Recipients,
     /// Mail for the users of this system.
     pub local: Local,
     /// Alias files.
@@ -220,12 +223,35 @@ pub struct OwnDomain {
     pub deliver: Option<LmtpAddress>,
     /// Of a relayed domain: which recipients are taken.
     pub recipients: RelayRecipients,
+    /// Of a relayed domain whose next hop is asked who exists: what follows where it cannot be asked.
+    pub unasked: Unasked,
     /// Of a relayed domain: the host that its mail is handed to; unset means its MX hosts.
     pub next_hop: Option<HostPort>,
     /// Local-parts that exist, lower case. `postmaster` always exists besides.
     pub mailboxes: Vec<MailboxName>,
     /// Path of a mailbox's Maildir; `{state_dir}`, `{domain}` and `{mailbox}` are filled in.
     pub maildir: String,
+}
+
+/// Asking the next hops of relayed domains who exists.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recipients {
+    /// How long it is believed that an address exists.
+    pub keep_known: Duration,
+    /// After which time that is asked anew.
+    pub refresh_known: Duration,
+    /// How long it is believed that an address does not exist.
+    pub keep_unknown: Duration,
+    /// After which time that is asked anew.
+    pub refresh_unknown: Duration,
+    /// Answers kept.
+    pub max_answers: u32,
+    /// Questions at a time about one domain.
+    pub max_questions: u32,
+    /// How long a client waits for an answer.
+    pub wait: Duration,
+    /// How long one question may take.
+    pub timeout: Duration,
 }
 
 /// Mail for the users of this system.
@@ -553,6 +579,7 @@ impl Config {
             tls: Tls::default(),
             recipient_delimiter: None,
             domains: BTreeMap::new(),
+            recipients: Recipients::default(),
             local: Local::default(),
             alias: Alias::default(),
             rewrite: Rewrite::default(),

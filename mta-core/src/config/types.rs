@@ -155,6 +155,18 @@ pub enum RelayRecipients {
     Listed,
     /// All.
     Any,
+    /// Those that are listed, and those that the next hop takes when it is asked.
+    Verified,
+}
+
+/// What follows where the next hop cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unasked {
+    /// Mail is taken.
+    #[default]
+    Accept,
+    /// The client comes again.
+    Defer,
 }
 
 /// What follows where a check of strangers' mail fails.

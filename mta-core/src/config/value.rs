@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::types::AuthAction;
 use super::types::{
     DaneMode, DnsMode, DnsServer, DomainKind, DomainName, HostName, HostPort, LmtpAddress, LogLevel,
-    LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size,
+    LogTarget, MailAddress, MailboxName, MboxFormat, Network, RelayRecipients, RelayTls, Size, Unasked,
 };
 
 /// A value that does not fit: what was found, and where in the file's text.
@@ -343,7 +343,8 @@ word_type! {
     RelayTls { Starttls = "starttls", Implicit = "implicit", Opportunistic = "opportunistic", Never = "never" }
     DomainKind { Virtual = "virtual", Local = "local", Relay = "relay" }
     MboxFormat { Mboxrd = "mboxrd", Mboxo = "mboxo" }
-    RelayRecipients { Listed = "listed", Any = "any" }
+    RelayRecipients { Listed = "listed", Any = "any", Verified = "verified" }
+    Unasked { Accept = "accept", Defer = "defer" }
     LogTarget { Stderr = "stderr", Syslog = "syslog" }
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }

@@ -22,7 +22,7 @@ pub use self::protocol::{
 };
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
-    AlertView, AliasView, AttemptView, CountsView, DestinationView, EventView, GroupView, HoldRuleView,
-    LogView, MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, UserView, rfc3339,
-    rfc3339_of,
+    AlertView, AliasView, AnswerView, AttemptView, CountsView, DestinationView, EventView, GroupView,
+    HoldRuleView, LogView, MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, UserView,
+    rfc3339, rfc3339_of,
 };

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
 use mta_queue::Queue;
+use mta_smtp::address::Mailbox;
 
 use super::start::{Prepared, Tls};
 use super::watch::Watch;
@@ -21,8 +22,10 @@ use crate::config::{Applied, Config};
 use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
 use crate::delivery::local;
 use crate::dns;
+use crate::inbound::recipients::{Ask, Asking, Recipients, Relayed};
 use crate::inbound::{self, SubmissionTls};
 use crate::log::Line;
+use crate::outbound::ask::ask;
 use crate::outbound::dane_memory::DaneMemory;
 use crate::outbound::provider::{self, Providers};
 use crate::outbound::scheduler::{self, Deliver, Delivery, Scheduler, Site};
@@ -61,7 +64,7 @@ pub(super) fn run(
     let alerts = Alerts::kept_in(Box::new(alert::QueueStore(queue.clone())));
     watch_space(&queue, &alerts);
     let keys = Some(KeyRing::new(&config.state_dir));
-    let srs_secret = srs_secret(&queue)?;
+    let srs_secret = config.srs_secret(&queue).map_err(|error| StartError::new(INTERNAL, error))?;
     let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
@@ -76,11 +79,10 @@ pub(super) fn run(
     let checks = config.login_options().checks;
     let users = user::Service::new(watched.3.users(), &queue, site.alerts.clone(), checks)
         .map_err(|error| StartError::new(INTERNAL, error))?;
-    let watched = (watched, users);
+    let watched = (watched, users, (Recipients::new(queue.clone()), srs_secret));
     tls.identities.tell(site.alerts.clone());
     let mut shared = Shared::new(&config, tls, dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
-    shared.srs_secret = srs_secret;
     shared.allow_keys(&config);
     let shared = Arc::new(shared);
     shared.warn_of_pauses();
@@ -135,14 +137,6 @@ fn sts(config: &Config, dns: &dns::Service, queue: &Queue) -> Arc<Sts> {
     Sts::new(Arc::new(dns.clone()), client, Some(queue.clone()))
 }
 
-/// The secret for rewriting of senders, which the queue's database keeps.
-fn srs_secret(queue: &Queue) -> Result<Vec<u8>, StartError> {
-    let mut secret = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)
-        .map_err(|_| StartError::new(INTERNAL, "the system gives no random numbers"))?;
-    queue.secret("srs", secret.to_vec()).map_err(|error| StartError::new(INTERNAL, error))
-}
-
 /// The administrator hears when no mail is taken for want of space, and when it is again.
 fn watch_space(queue: &Queue, alerts: &Alerts) {
     let alerts = alerts.clone();
@@ -163,7 +157,7 @@ async fn close(queue: Queue) {
 }
 
 /// What watches and remembers beside the mail, and who the users are.
-type Watched = ((Site, DaneMemory, Watch, Directory), Arc<user::Service>);
+type Watched = ((Site, DaneMemory, Watch, Directory), Arc<user::Service>, (Arc<Recipients>, Vec<u8>));
 
 /// What a reload reaches.
 struct Parts {
@@ -264,6 +258,8 @@ struct Shared {
     users: Arc<user::Service>,
     /// What rewritten senders are made with.
     srs_secret: Vec<u8>,
+    /// Who exists in relayed domains.
+    recipients: Arc<Recipients>,
     live: Mutex<Arc<Live>>,
 }
 
@@ -297,7 +293,7 @@ impl Shared {
         sts: Arc<Sts>,
         path: Option<PathBuf>,
         listeners: &[(inbound::Service, crate::net::Listener)],
-        ((site, dane_memory, watch, directory), users): Watched,
+        ((site, dane_memory, watch, directory), users, (recipients, srs_secret)): Watched,
     ) -> Self {
         let live = Live::new(config, &directory, &site.alerts);
         Self {
@@ -317,20 +313,33 @@ impl Shared {
             live: Mutex::new(live),
             directory,
             users,
-            srs_secret: Vec::new(),
+            srs_secret,
+            recipients,
         }
     }
 
     /// Rewriting of senders.
     fn srs(&self, config: &Config) -> Option<Arc<Srs>> {
-        let domain = config.srs_domain()?;
-        Some(Arc::new(Srs::new(std::slice::from_ref(&self.srs_secret), domain)))
+        config.srs(&self.srs_secret)
     }
 
     /// What the keys may be used for.
     fn allow_keys(&self, config: &Config) {
         if let Some(keys) = &self.site.keys {
             keys.allow(config.dkim.sign, config.dkim.arc_seal);
+        }
+    }
+
+    /// What an attempt needs, in force now.
+    fn context(&self, live: &Live) -> outbound::Context {
+        outbound::Context {
+            resolver: Arc::new(self.dns.clone()),
+            options: Arc::clone(&live.applied.outbound),
+            tls: Arc::clone(&self.tls_client),
+            sts: Some(Arc::clone(&self.sts)),
+            pool: self.pool.clone(),
+            providers: Arc::clone(&self.site.providers),
+            dane_memory: self.dane_memory.clone(),
         }
     }
 
@@ -369,7 +378,7 @@ impl Shared {
         self.pool.clear();
     }
 
-    fn inbound_settings(&self, config: &Config) -> Arc<inbound::Settings> {
+    fn inbound_settings(self: &Arc<Self>, config: &Config) -> Arc<inbound::Settings> {
         let accounts = Arc::new(config.accounts().with_directory(self.directory.clone()));
         let verifier = config.auth.verify.then(|| {
             let receiver = config.host_domain().to_string();
@@ -380,6 +389,11 @@ impl Shared {
             verifier,
             keys: self.site.keys.clone(),
             srs: self.srs(config),
+            relayed: Some(Relayed {
+                recipients: Arc::clone(&self.recipients),
+                ask: Arc::new(Asker(Arc::clone(self))),
+                options: config.recipient_options(),
+            }),
             ..config.inbound_options()
         };
         let settings = inbound::Settings::new(options, accounts, Some(Arc::clone(&self.tls.server)));
@@ -411,6 +425,7 @@ impl Shared {
             ("dns", config.dns != start.dns),
             ("queue.min_free_space", config.queue.min_free_space != start.queue.min_free_space),
             ("outbound.ca_file", config.outbound.ca_file != start.outbound.ca_file),
+            ("recipients.max_answers", config.recipients.max_answers != start.recipients.max_answers),
             ("sts.max_policies", config.sts.max_policies != start.sts.max_policies),
             ("report.tls_days", config.report.tls_days != start.report.tls_days),
             ("queue.history", config.queue.history != start.queue.history),
@@ -432,16 +447,21 @@ impl Deliver for Deliverer {
         if job.route == Route::Local {
             return Box::pin(local::attempt(live.hands.clone(), job));
         }
-        let context = outbound::Context {
-            resolver: Arc::new(self.0.dns.clone()),
-            options: Arc::clone(&live.applied.outbound),
-            tls: Arc::clone(&self.0.tls_client),
-            sts: Some(Arc::clone(&self.0.sts)),
-            pool: self.0.pool.clone(),
-            providers: Arc::clone(&self.0.site.providers),
-            dane_memory: self.0.dane_memory.clone(),
-        };
+        let context = self.0.context(&live);
         Box::pin(async move { outbound::attempt(&context, &job).await })
+    }
+}
+
+/// Asks the next hops of relayed domains, by the way that their mail goes.
+struct Asker(Arc<Shared>);
+
+impl Ask for Asker {
+    fn ask(&self, mailbox: &Mailbox, within: Duration) -> Asking {
+        let live = self.0.live();
+        let destination = mailbox.domain().map(ToString::to_string).unwrap_or_default();
+        let (context, route) = (self.0.context(&live), live.applied.route(&destination));
+        let mailbox = mailbox.clone();
+        Box::pin(async move { ask(&context, route, &mailbox, within).await })
     }
 }
 

@@ -70,6 +70,7 @@ pub fn deliver(
         parameters: MailParameters { require_tls: false, smtputf8: wide, ..message.parameters.clone() },
         recipients: recipients.to_vec(),
         size_bytes: message.size_bytes,
+        envelope_only: false,
     };
     let mut dialog = Dialog { session: Session::new(settings, Instant::now()), stream, content: None };
     match dialog.run(transaction, message.content) {

@@ -62,6 +62,7 @@ impl Driver {
         } else {
             self.settings.recipient_for(may_relay, path)
         };
+        let decision = Box::pin(self.settings.asked(decision, path)).await;
         let Some(submission) = &self.submission else {
             return decision.refusal();
         };

@@ -7,6 +7,8 @@
 //!
 //! `local` is the other door: programs on this machine, on a Unix socket and through the maildrop (`sendmail`).
 //!
+//! `recipients` knows who exists in relayed domains.
+//!
 //! Everything that a reload changes is in `Settings`; open sessions keep those they began with.
 
 mod driver;
@@ -15,6 +17,7 @@ mod login;
 mod options;
 mod policy;
 mod receive;
+pub mod recipients;
 mod rewrite;
 mod server;
 mod submission;

@@ -13,6 +13,7 @@ use crate::auth::Verifier;
 use crate::auth::dkim::KeyRing;
 use crate::auth::srs::Srs;
 use crate::config::Network;
+use crate::inbound::recipients::Relayed;
 use crate::inbound::{LocalOptions, SenderRewrite, Submission, SubmissionOptions, SubmissionTls};
 use crate::pause::Pauses;
 use crate::user;
@@ -55,6 +56,8 @@ pub struct Options {
     pub keys: Option<Arc<KeyRing>>,
     /// Reads the rewritten senders that bounces come back to. Nobody.
     pub srs: Option<Arc<Srs>>,
+    /// Knows who exists in relayed domains. Nobody.
+    pub relayed: Option<Relayed>,
 }
 
 impl Options {
@@ -80,6 +83,7 @@ impl Options {
             verifier: None,
             keys: None,
             srs: None,
+            relayed: None,
         }
     }
 }

@@ -11,9 +11,10 @@ use mta_smtp::address::{ForwardPath, Mailbox};
 use mta_smtp::envelope::Envelope;
 use mta_smtp::reply::Reply;
 
-use crate::account::Recipient;
+use crate::account::{Recipient, Unasked};
 use crate::auth::dkim::now_seconds;
 use crate::auth::srs::Decoded;
+use crate::inbound::recipients::Answer;
 use crate::inbound::{Settings, postmaster};
 use crate::log::Line;
 
@@ -30,6 +31,12 @@ pub(super) enum RcptDecision {
     Unclear,
     /// Not our domain, and the client may not relay.
     RelayDenied,
+    /// A domain that is relayed: its next hop knows whether there is such an address. What follows where it cannot be asked.
+    Ask(Unasked),
+    /// It is being asked, which takes longer than a client waits.
+    BeingAsked,
+    /// It cannot be asked now.
+    Unasked,
 }
 
 impl RcptDecision {
@@ -46,6 +53,15 @@ impl RcptDecision {
                 "the mailbox cannot be looked up now, try again later",
             )),
             Self::RelayDenied => Some(Reply::with_status(550, (5, 7, 1), "relaying denied")),
+            Self::BeingAsked => {
+                let text = "whether this address exists is being asked, try again in some minutes";
+                Some(Reply::with_status(450, (4, 1, 1), text))
+            }
+            // Whoever comes here without having asked is not let in.
+            Self::Unasked | Self::Ask(_) => {
+                let text = "whether this address exists cannot be found out now, try again later";
+                Some(Reply::with_status(450, (4, 1, 1), text))
+            }
         }
     }
 }
@@ -113,6 +129,7 @@ impl Settings {
             | Recipient::System(_)
             | Recipient::Alias(_)
             | Recipient::Relayed => RcptDecision::Accept,
+            Recipient::Verified(unasked) => RcptDecision::Ask(unasked),
             Recipient::Unclear(reason) => {
                 ::log::warn!(
                     "{}",
@@ -123,6 +140,23 @@ impl Settings {
             Recipient::Unknown => RcptDecision::Unknown,
             Recipient::Foreign if may_relay => RcptDecision::Accept,
             Recipient::Foreign => RcptDecision::RelayDenied,
+        }
+    }
+
+    /// Asks the next hop of a relayed domain, where the decision is its.
+    pub(super) async fn asked(&self, decision: RcptDecision, path: &ForwardPath) -> RcptDecision {
+        let (RcptDecision::Ask(unasked), ForwardPath::Mailbox(mailbox)) = (decision, path) else {
+            return decision;
+        };
+        let answer = match &self.options.relayed {
+            Some(relayed) => relayed.answer(mailbox).await,
+            None => Answer::Unclear,
+        };
+        match (answer, unasked) {
+            (Answer::Known, _) | (Answer::Unclear, Unasked::Accept) => RcptDecision::Accept,
+            (Answer::Unknown, _) => RcptDecision::Unknown,
+            (Answer::BeingAsked, _) => RcptDecision::BeingAsked,
+            (Answer::Unclear, Unasked::Defer) => RcptDecision::Unasked,
         }
     }
 
@@ -169,6 +203,7 @@ mod tests {
             (domain("moved.example"), LocalDomain::default()),
             (domain("listed.example"), relayed(RelayRecipients::Listed, &["carol"])),
             (domain("any.example"), relayed(RelayRecipients::Any, &[])),
+            (domain("asked.example"), relayed(RelayRecipients::Verified(Unasked::Defer), &["carol"])),
         ]);
         let directory = Directory::default();
         let alias =
@@ -215,10 +250,28 @@ mod tests {
             "<carol+x@listed.example>",
             "<postmaster@listed.example>",
             "<anyone@any.example>",
+            "<carol+x@asked.example>",
+            "<postmaster@asked.example>",
         ] {
             assert_eq!(rcpt(STRANGER, good), Some(RcptDecision::Accept), "{good}");
         }
         assert_eq!(rcpt(STRANGER, "<bob@our.example>"), Some(RcptDecision::Unknown));
+        assert_eq!(rcpt(STRANGER, "<bob@asked.example>"), Some(RcptDecision::Ask(Unasked::Defer)));
+    }
+
+    #[test]
+    fn what_nobody_was_asked_about_is_not_taken() {
+        let path = |text| ForwardPath::Mailbox(Mailbox::parse(text).expect("a mailbox"));
+        for (unasked, expected) in
+            [(Unasked::Defer, RcptDecision::Unasked), (Unasked::Accept, RcptDecision::Accept)]
+        {
+            let (settings, path) = (settings(), path("bob@asked.example"));
+            assert_eq!(smol::block_on(settings.asked(RcptDecision::Ask(unasked), &path)), expected);
+        }
+        for decision in [RcptDecision::Ask(Unasked::Accept), RcptDecision::BeingAsked, RcptDecision::Unasked]
+        {
+            assert_eq!(decision.refusal().map(|reply| reply.code), Some(450), "{decision:?}");
+        }
     }
 
     /// The tricks of open relay testers (guarantee: relaying for configured networks only).
@@ -271,6 +324,7 @@ mod tests {
             "<dead@our.example>",
             "<circle@our.example>",
             "<bob@listed.example>",
+            "<bob@asked.example>",
             "<friend@else.example>",
         ];
         for trick in tricks {

@@ -163,10 +163,19 @@ async fn part(context: &Context, job: &Job) -> AttemptReport {
 pub enum Purpose {
     /// To deliver a message.
     Deliver,
+    /// To ask whether a recipient would be taken: as far as RCPT, with a null reverse-path, and never to DATA.
+    Ask,
     /// To see what a delivery would find in DNS; nobody is connected to.
     Look,
     /// To see what every host and address shows, as far as EHLO inside TLS; no envelope is ever sent.
     Probe,
+}
+
+impl Purpose {
+    /// Whether the first host that says something final ends the walk.
+    pub(super) fn wants_an_end(self) -> bool {
+        matches!(self, Self::Deliver | Self::Ask)
+    }
 }
 
 /// An attempt under way.
@@ -287,7 +296,7 @@ impl<'a> Run<'a> {
         let Some(hold) = self.context.providers.hold(&group, now) else { return Ok(options) };
         let lasts = |until: Option<SystemTime>| until.filter(|until| *until > now);
         if let Some(until) = lasts(hold.paused_until)
-            && self.purpose == Purpose::Deliver
+            && self.purpose.wants_an_end()
         {
             self.decision.held_until_unix = Some(until.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
             let why = format!(
@@ -305,7 +314,7 @@ impl<'a> Run<'a> {
 
     async fn all_hosts(&mut self, list: &MxList, port: u16, options: &discovery::Options) {
         for host in list.hosts.iter().take(self.context.options.max_hosts) {
-            let is_done = self.purpose == Purpose::Deliver && self.open().is_empty();
+            let is_done = self.purpose.wants_an_end() && self.open().is_empty();
             if is_done || !self.may_connect() {
                 return;
             }
@@ -349,7 +358,7 @@ impl<'a> Run<'a> {
             ipv4: options.ipv4,
             ipv6: options.ipv6,
             // Who explains the same thing twice tells it in the same order.
-            seed: if self.purpose == Purpose::Deliver { fastrand::u64(..) } else { 0 },
+            seed: if self.purpose.wants_an_end() { fastrand::u64(..) } else { 0 },
             requirement: tls_policy::dane_requirement(self.job.relay(), self.rule.map(|rule| rule.tls)),
             hops_known: options.alias_status_known,
             ..discovery::Options::default()
@@ -431,6 +440,12 @@ impl<'a> Run<'a> {
         for slot in self.slots.iter_mut().filter(|slot| slot.settled.is_none()) {
             slot.settled = Some(outcome.clone());
         }
+    }
+
+    /// What is known of the first recipient so far, and the record.
+    pub(super) fn first_outcome(self) -> (Option<Outcome>, Decision) {
+        let slot = self.slots.into_iter().next().unwrap_or_default();
+        (slot.settled.or(slot.provisional), self.decision)
     }
 
     /// Whether some host already had a say.

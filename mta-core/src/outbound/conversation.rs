@@ -291,6 +291,7 @@ impl Run<'_> {
                 .map(|one| Recipient { mailbox: on_the_wire(&one.mailbox), ..one.clone() })
                 .collect(),
             size_bytes: self.job.size_bytes,
+            envelope_only: self.purpose == Purpose::Ask,
         }
     }
 
@@ -432,7 +433,7 @@ fn is_gone(decided: &Decided) -> bool {
 /// Whether a server may be asked again at once: not where it told us to come back later.
 fn is_content(decided: &Decided) -> bool {
     match decided {
-        Decided::Accepted(_) | Decided::NoRecipients | Decided::NotSent(_) => true,
+        Decided::Accepted(_) | Decided::NoRecipients | Decided::Asked | Decided::NotSent(_) => true,
         Decided::Refused { reply, .. } => reply.class() == ReplyClass::PermanentNegative,
         Decided::Broken(_) => false,
     }

@@ -308,7 +308,7 @@ impl Run<'_> {
         login: Option<&Credentials>,
     ) -> Option<Ended> {
         let context = self.context;
-        if context.pool.is_empty() || self.purpose != Purpose::Deliver {
+        if context.pool.is_empty() || !self.purpose.wants_an_end() {
             return None;
         }
         let (options, configured) = (&context.options, self.job.relay().is_some());

@@ -4,6 +4,7 @@
 //! - `parts`: a job whose recipients stand under different local rules, split and joined.
 //! - `tls_policy`: what is required of the connection to one host, decided in one function.
 //! - `connect`: a TCP connection to an address we may connect to.
+//! - `ask`: the same walk as far as RCPT, to ask whether a recipient exists.
 //! - `examine`: the same walk without a message, for whoever asks what would happen.
 //! - `explain`: what such a walk found, told rule by rule.
 //! - `served`: a host's TLSA records against what it serves.
@@ -21,6 +22,7 @@
 //! What it does not: it neither knows the queue nor decides when to try again (`outbound::scheduler`), and it delivers
 //! nothing to local mailboxes (`delivery`).
 
+pub mod ask;
 pub mod attempt;
 pub mod breaker;
 pub mod connect;

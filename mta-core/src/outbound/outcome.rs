@@ -229,10 +229,14 @@ pub(crate) fn of_transaction(decided: &Decided, rcpt: Option<&Reply>) -> Outcome
         Decided::Refused { step, reply } => {
             Outcome::replied(verdict_of(reply), Reach::Message, &step.to_string(), reply)
         }
+        // Of a question, that it would be taken.
+        Decided::Asked if let Some(reply) = rcpt => {
+            Outcome::replied(Verdict::Delivered, Reach::Recipient, "RCPT", reply)
+        }
         Decided::NotSent(why) => not_sent(*why),
         Decided::Broken(failure) => of_failure(failure, true),
         // Cannot be: a server that accepted answered each RCPT. If it ever is, nothing was delivered.
-        Decided::Accepted(_) | Decided::NoRecipients => {
+        Decided::Accepted(_) | Decided::NoRecipients | Decided::Asked => {
             Outcome::deferred(Reach::Session, (5, 0), "the server did not answer RCPT")
         }
     }

@@ -263,6 +263,10 @@ pub(super) fn transaction(report: &TransactionReport) -> String {
             Some(reply) => format!("no recipient accepted: {}", short(reply)),
             None => "no recipient accepted".to_owned(),
         },
+        Decided::Asked => match report.recipients.iter().flatten().next() {
+            Some(reply) => format!("asked: {}", short(reply)),
+            None => "asked".to_owned(),
+        },
         Decided::NotSent(why) => why.to_string(),
         Decided::Broken(failure) => told(failure),
     }

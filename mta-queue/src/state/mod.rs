@@ -21,6 +21,7 @@ pub(crate) mod alias;
 pub(crate) mod dane;
 pub(crate) mod handed;
 pub(crate) mod outage;
+pub(crate) mod relayed;
 pub(crate) mod sts;
 pub(crate) mod tls_report;
 pub(crate) mod user;

@@ -29,6 +29,8 @@ pub struct Transaction {
     pub recipients: Vec<Recipient>,
     /// Content size in octets, for SIZE and for the time the content may take.
     pub size_bytes: u64,
+    /// The server is only asked whom it would take: neither DATA nor content is ever sent.
+    pub envelope_only: bool,
 }
 
 impl Transaction {
@@ -78,6 +80,9 @@ pub enum Decided {
     },
     /// No recipient was taken.
     NoRecipients,
+    /// The envelope was all there was to send (`Transaction::envelope_only`): each recipient has its reply, and nobody
+    /// receives anything.
+    Asked,
     /// It was not begun.
     NotSent(NotSent),
     /// The session broke in the middle. Recipients not refused on their own are to be tried again: it is not known,
@@ -174,6 +179,7 @@ impl Envelope {
                     self.expected.push_back(Step::Rcpt(self.next_recipient));
                     self.next_recipient += 1;
                 }
+                None if self.transaction.envelope_only => break,
                 None => {
                     bytes.push_str("DATA\r\n");
                     self.expected.push_back(Step::Data);
@@ -248,7 +254,8 @@ impl Envelope {
             return Next::State(State::Envelope(self));
         }
         let all_answered = self.next_recipient == self.transaction.recipients.len();
-        let over = self.refused.is_some() || self.data_sent || (all_answered && self.accepted == 0);
+        let nobody = self.accepted == 0 || self.transaction.envelope_only;
+        let over = self.refused.is_some() || self.data_sent || (all_answered && nobody);
         if over {
             // MAIL stands open only where DATA was not refused; RSET does no harm in the other cases.
             shared.needs_rset = self.mail_accepted;
@@ -270,6 +277,7 @@ impl Envelope {
     fn without_content(&mut self) -> Decided {
         match self.refused.take() {
             Some((step, reply)) => Decided::Refused { step, reply },
+            None if self.transaction.envelope_only => Decided::Asked,
             None => Decided::NoRecipients,
         }
     }

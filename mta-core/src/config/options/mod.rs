@@ -4,6 +4,7 @@ mod auth;
 mod destination;
 mod local;
 mod outbound;
+mod recipients;
 mod sendmail;
 mod site;
 mod smtp;
@@ -53,6 +54,13 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
                   A recipient that is neither listed nor an alias is refused in the session.",
     ),
     (
+        "recipients",
+        "Asking the next hop of a relayed domain whether an address exists, where domain.*.recipients is \"verified\": with the \
+         null sender and RCPT, over the same connections and under the same rules for TLS as its mail. Its answers are kept in the queue's \
+         database; `mta-cli dest recipients` shows them. Only a permanent refusal of RCPT that is not about policy (5.7.z) says that \
+         an address does not exist.",
+    ),
+    (
         "local",
         "Mail for the users of this system: /var/mail, ~/.forward, cron. It is delivered by a process of its own, mta-cli \
          deliver, which root starts and which becomes the user before it opens a file.",
@@ -85,6 +93,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 /// Every row, in the order of the manual.
 pub(super) fn all() -> Vec<OptionSpec> {
     let mut rows = site::rows();
+    rows.extend(recipients::rows());
     rows.extend(local::rows());
     rows.extend(smtp::rows());
     rows.extend(submission::rows());

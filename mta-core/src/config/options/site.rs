@@ -121,8 +121,18 @@ fn domains() -> Vec<OptionSpec> {
             "\"listed\"",
             "\"any\"",
             |c, n| &mut own_domain(c, n).recipients,
-            "Of a relayed domain, which recipients are taken: those that mailboxes lists, or \"any\", where the next \
-             hop says who exists and what it refuses is told to the postmaster alone.",
+            "Of a relayed domain, which recipients are taken: those that mailboxes lists; \"verified\", those as well that \
+             the next hop takes when it is asked, before the client is answered (see recipients.keep_known); or \"any\", where what the next \
+             hop refuses later is told to the postmaster alone.",
+        ),
+        option(
+            "domain.*.unasked",
+            "\"accept\"",
+            "\"defer\"",
+            |c, n| &mut own_domain(c, n).unasked,
+            "With recipients = \"verified\", what follows for an address of which nothing is known while the next hop cannot be asked. \
+             \"accept\" takes the mail: that is when a backup MX is needed, and what turns out to be for nobody is told to the \
+             postmaster, never to a sender who may be forged. \"defer\" answers 450.",
         ),
         option(
             "domain.*.next_hop",

@@ -1,7 +1,7 @@
 //! The operations behind the protocol: on the live queue inside the daemon, or on the files while it is down.
 //!
 //! All of them block; the server calls them on a thread of their own. Here is the table from request to operation; each
-//! group of operations has a file of its own: `queue`, `change`, `alias`, `summary`, `destination`, `trace`, `log`, `report`, `status`;
+//! group of operations has a file of its own: `queue`, `change`, `alias`, `summary`, `destination`, `recipients`, `trace`, `log`, `report`, `status`;
 //! `offline` is for the time without a daemon; `select` finds what a request means.
 
 mod alias;
@@ -10,6 +10,7 @@ mod destination;
 mod log;
 mod offline;
 mod queue;
+mod recipients;
 mod report;
 mod select;
 mod status;
@@ -135,6 +136,8 @@ impl Operations for QueueOperations {
             Request::HoldRuleRemove(id) => self.remove_hold_rule(*id),
             Request::DestinationShow(arguments) => self.destinations(arguments, row),
             Request::DestinationReset(name) => self.reset_destination(name),
+            Request::DestinationRecipients(arguments) => self.recipients(arguments, row),
+            Request::DestinationForget(name) => self.forget_recipients(peer, name),
             Request::Pause(arguments) => self.pause(peer, arguments),
             Request::Resume(name) => self.resume(name),
             Request::Trace(arguments) => self.trace(peer, arguments, row),

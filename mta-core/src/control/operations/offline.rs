@@ -6,7 +6,7 @@ use mta_queue::{Queue, Reader};
 
 use super::{QueueOperations, Source};
 use crate::config::{Applied, Config};
-use crate::outbound::scheduler::{Deliver, Delivery, Scheduler, Site};
+use crate::outbound::scheduler::{self, Deliver, Delivery, Scheduler, Site};
 use crate::outbound::{AttemptReport, Job};
 use crate::routing::Route;
 
@@ -19,7 +19,10 @@ impl QueueOperations {
     /// On the files, under the queue's lock.
     pub fn writing_offline(queue: Queue, config: &Config) -> Self {
         let nobody = Arc::new(Nobody(Applied::new(config)));
-        let scheduler = Scheduler::new(queue.clone(), nobody, config.scheduler_options(), Site::default());
+        // A notice about mail that was forwarded goes to the sender behind the rewritten one.
+        let srs = config.srs_secret(&queue).ok().and_then(|secret| config.srs(&secret));
+        let options = scheduler::Options { srs, ..config.scheduler_options() };
+        let scheduler = Scheduler::new(queue.clone(), nobody, options, Site::default());
         Self::offline(Source::Queue(queue, scheduler))
     }
 }

@@ -73,6 +73,12 @@ pub enum Request {
     /// Forgets that a destination failed.
     #[serde(rename = "dest.reset")]
     DestinationReset(String),
+    /// A row for each answer of a next hop about a recipient: of all, of a domain, or of an address.
+    #[serde(rename = "dest.recipients")]
+    DestinationRecipients(DestinationArguments),
+    /// Forgets the answer about an address, or those about a domain; `count` is how many.
+    #[serde(rename = "dest.forget")]
+    DestinationForget(String),
     /// Lets something stand still: `in`, `out`, `local`, `dest:NAME`.
     #[serde(rename = "pause")]
     Pause(PauseArguments),
@@ -136,6 +142,7 @@ impl Request {
             | Self::QueueCount(_)
             | Self::HoldRuleList
             | Self::DestinationShow(_)
+            | Self::DestinationRecipients(_)
             | Self::Trace(_)
             | Self::Log(_)
             | Self::AliasList
@@ -156,6 +163,7 @@ impl Request {
             | Self::HoldRuleAdd(_)
             | Self::HoldRuleRemove(_)
             | Self::DestinationReset(_)
+            | Self::DestinationForget(_)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::UserAdd(_)

@@ -53,6 +53,27 @@ pub struct DestinationView {
     pub paused: bool,
 }
 
+/// What the next hop of a relayed domain said about a recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AnswerView {
+    /// The address.
+    pub address: String,
+    /// Whether the next hop takes mail for it.
+    pub exists: bool,
+    /// Its reply.
+    pub reply: String,
+    /// When it was asked.
+    pub asked_at: String,
+}
+
+impl From<mta_queue::StoredAnswer> for AnswerView {
+    fn from(answer: mta_queue::StoredAnswer) -> Self {
+        let mta_queue::StoredAnswer { address, known, reply, asked_at } = answer;
+        Self { address, exists: known, reply, asked_at: rfc3339(asked_at) }
+    }
+}
+
 /// An alias of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

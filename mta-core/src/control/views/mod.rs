@@ -8,7 +8,7 @@ mod user;
 use std::time::SystemTime;
 
 pub use self::administer::{
-    AliasView, DestinationView, GroupView, HoldRuleView, LogView, PauseView, TopView,
+    AliasView, AnswerView, DestinationView, GroupView, HoldRuleView, LogView, PauseView, TopView,
 };
 pub use self::message::{AttemptView, EventView, MessageView, RecipientView, ResultView};
 pub use self::status::{AlertView, CountsView, StatusView};

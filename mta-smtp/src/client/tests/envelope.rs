@@ -111,6 +111,48 @@ fn data_taken_without_a_recipient_gets_a_lone_dot_rfc2920_3_1() {
 }
 
 #[test]
+fn who_only_asks_sends_neither_data_nor_content() {
+    let replies = |dialog: &Dialog<'_>| -> Vec<Option<u16>> {
+        dialog.reports[0].recipients.iter().map(|reply| reply.as_ref().map(|reply| reply.code)).collect()
+    };
+    type Open = for<'a> fn(&[(&'a str, &'a str)]) -> Dialog<'a>;
+    for open in [plain as Open, pipelined as Open] {
+        let mut dialog = open(&[
+            ("MAIL", OK),
+            ("RCPT TO:<a@example.org>", OK),
+            ("RCPT TO:<b@example.org>", "550 5.1.1 no\r\n"),
+            // The next message finds the session as if nothing had been asked.
+            ("RSET", OK),
+            ("MAIL", OK),
+            ("RCPT", OK),
+            ("DATA", "354 go\r\n"),
+            (".", OK),
+            ("QUIT", "221 bye\r\n"),
+        ]);
+        let asking = Transaction { envelope_only: true, ..transaction(&["a@example.org", "b@example.org"]) };
+        dialog.transactions = vec![asking, transaction(&["a@example.org"])];
+        let dialog = dialog.run();
+        assert_eq!(dialog.reports[0].decided, Decided::Asked);
+        assert_eq!(replies(&dialog), [Some(250), Some(550)]);
+        assert!(matches!(dialog.reports[1].decided, Decided::Accepted(_)));
+        assert_eq!(dialog.wire.matches("DATA").count(), 1, "{}", dialog.wire);
+    }
+    for (script, expected) in [
+        (vec![("MAIL", OK), ("RCPT", "550 no\r\n"), ("QUIT", "221 x\r\n")], Decided::Asked),
+        (
+            vec![("MAIL", "550 no\r\n"), ("RCPT", OK), ("QUIT", "221 x\r\n")],
+            Decided::Refused { step: Step::Mail, reply: Reply::new(550, None, "no") },
+        ),
+    ] {
+        let mut dialog = pipelined(&script);
+        dialog.transactions = vec![Transaction { envelope_only: true, ..transaction(&["a@example.org"]) }];
+        let dialog = dialog.run();
+        assert_eq!(*dialog.decided(), expected);
+        assert!(!dialog.wire.contains("DATA"), "{}", dialog.wire);
+    }
+}
+
+#[test]
 fn a_second_transaction_after_an_open_one_is_reset_first() {
     let mut dialog = pipelined(&[
         ("MAIL", OK),

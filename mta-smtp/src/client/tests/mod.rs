@@ -152,6 +152,7 @@ fn transaction(recipients: &[&str]) -> Transaction {
         parameters: MailParameters::default(),
         recipients: recipients.iter().map(|text| Recipient::new(Mailbox::parse(text).unwrap())).collect(),
         size_bytes: 21,
+        envelope_only: false,
     }
 }
 
