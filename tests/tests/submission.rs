@@ -148,7 +148,9 @@ fn a_user_is_a_mailbox_and_a_disabled_one_cannot_log_in() {
     begins(&reply, 250, "2.0.0");
     assert!(site.lab.wait_for_files(|| site.lab.maildir(OWN_DOMAIN, "anna").len() == 1));
     begins(&stranger.command(&plain(ANNA, PASSWORD)).expect("a reply"), 502, "5.5.1");
+    let mut open = site.anna();
     site.user(&["disable", ANNA], "");
+    begins(&open.command(&format!("MAIL FROM:<{ANNA}>")).expect("a reply"), 550, "5.7.1");
     begins(&site.open().command(&plain(ANNA, PASSWORD)).expect("a reply"), 535, "5.7.8");
     let reply = stranger.deliver("x@else.example", &[ANNA], &content).expect("a reply");
     begins(&reply, 250, "2.0.0");

@@ -124,8 +124,21 @@ impl Submission {
 
     /// Whether this user may send as that, and whether another message.
     pub(super) async fn mail(&self, login: &str, path: &ReversePath) -> Result<(), Reply> {
+        self.still_valid(login)?;
         self.sender(login, path)?;
         self.more(login, 0).await
+    }
+
+    /// Security decision: a session that is open goes on for nobody who was disabled or deleted since. Whom only the
+    /// external check knows is none of our users.
+    fn still_valid(&self, login: &str) -> Result<(), Reply> {
+        let roster = self.users.users.now();
+        let valid = match roster.get(login) {
+            Some(user) => !user.disabled,
+            None => self.options.login.external.is_some(),
+        };
+        let text = || format!("{login} may not send any more: log in again");
+        if valid { Ok(()) } else { Err(Reply::with_status(550, (5, 7, 1), text())) }
     }
 
     /// Security decision: who may use which sender in the envelope. The null reverse-path is anybody's: it names nobody.

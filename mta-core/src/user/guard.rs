@@ -83,14 +83,14 @@ impl Guard {
         failures >= options.client_failures
     }
 
-    /// What an attempt of this client as this user is met with.
+    /// What an attempt of this client as this user is met with. An empty name is nobody's: only the client counts.
     pub fn ask(&self, client: IpAddr, user: &str, options: &Options, now: Instant) -> Admission {
         if self.is_blocked(client, options, now) {
             return Admission::ClientBlocked;
         }
         let client = counted_as(client);
         let of_client = fresh(self.clients.get(&client), options, now);
-        let known = self.users.get(&self.key(user));
+        let known = if user.is_empty() { None } else { self.users.get(&self.key(user)) };
         if known.is_some_and(|count| count.good.contains(&client)) {
             return Admission::After(wait(of_client));
         }
@@ -101,15 +101,15 @@ impl Guard {
         Admission::After(wait(of_client).max(wait(of_user / 4)))
     }
 
-    /// Counts a failure.
+    /// Counts a failure. Those of an empty name count for the client alone, or anybody could lock out all who give none.
     pub fn failed(&mut self, client: IpAddr, user: &str, options: &Options, now: Instant) -> Failed {
         let key = self.key(user);
         let client_failures = count(&mut self.clients, counted_as(client), options, now);
-        let user_failures = count(&mut self.users, key, options, now);
+        let user_failures = if user.is_empty() { 0 } else { count(&mut self.users, key, options, now) };
         Failed {
             client_failures,
             client_blocked: client_failures == options.client_failures,
-            user_blocked: user_failures == options.user_failures,
+            user_blocked: !user.is_empty() && user_failures == options.user_failures,
         }
     }
 
@@ -210,6 +210,16 @@ mod tests {
         let later = now + options.block;
         assert_eq!(guard.ask(client, "anna", &options, later), Admission::After(Duration::ZERO));
         assert_eq!(guard.failed(client, "anna", &options, later).client_failures, 1);
+    }
+
+    #[test]
+    fn failures_without_a_name_lock_out_no_other_without_one() {
+        let (mut guard, options, now) = (Guard::default(), options(), Instant::now());
+        for host in 1..=20 {
+            let failed = guard.failed(IpAddr::from([192, 0, 2, host]), "", &options, now);
+            assert!(!failed.user_blocked);
+        }
+        assert_eq!(guard.ask(ip("198.51.100.1"), "", &options, now), Admission::After(Duration::ZERO));
     }
 
     #[test]

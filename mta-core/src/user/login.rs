@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_io::Timer;
-use async_lock::Semaphore;
+use async_lock::{Semaphore, SemaphoreGuard};
 use futures_lite::future::or;
 use mta_queue::{Queue, QueueError, StoredUser};
 use mta_smtp::sasl::server::{Password, ScramKeys};
@@ -34,6 +34,9 @@ const LOGIN_NOTED: Duration = Duration::from_secs(60);
 
 /// How long an attempt waits for its turn.
 const TURN: Duration = Duration::from_secs(30);
+
+/// Questions to the external check at a time. What is guessed there is counted only after its answer.
+const CHECKS_OUTSIDE: usize = 10;
 
 /// The name of the secret from which SCRAM keys of nobody are made.
 const SECRET: &str = "scram";
@@ -88,6 +91,7 @@ pub struct Logins {
     secret: Vec<u8>,
     guard: Mutex<Guard>,
     checks: Semaphore,
+    outside: Semaphore,
 }
 
 impl std::fmt::Debug for Logins {
@@ -106,7 +110,8 @@ impl Logins {
         SystemRandom::new().fill(&mut random).map_err(|_| QueueError::Invalid("no random numbers"))?;
         let secret = queue.secret(SECRET, random)?;
         let guard = Mutex::default();
-        Ok(Arc::new(Self { users, queue, secret, guard, checks: Semaphore::new(checks.max(1)) }))
+        let (checks, outside) = (Semaphore::new(checks.max(1)), Semaphore::new(CHECKS_OUTSIDE));
+        Ok(Arc::new(Self { users, queue, secret, guard, checks, outside }))
     }
 
     /// The users.
@@ -121,10 +126,10 @@ impl Logins {
 
     /// Checks a password.
     pub async fn password(&self, attempt: Attempt<'_>, password: &Password, options: &Options) -> Outcome {
-        if let Some(outcome) = self.wait(attempt, options).await {
+        let name = login_name(attempt.user);
+        if let Some(outcome) = self.wait(attempt, name.as_deref(), options).await {
             return outcome;
         }
-        let name = login_name(attempt.user);
         let kept = match &name {
             Some(name) => self.stored(name.clone()).await,
             None => Ok(None),
@@ -136,22 +141,21 @@ impl Logins {
         if let (None, Some(external), Some(name)) = (&kept, &options.external, &name) {
             return self.ask_outside(external, attempt, name, password, options).await;
         }
-        let Some(user) = self.check(kept.unwrap_or_default(), password.clone(), options).await else {
-            return unavailable(attempt, &"too many logins at once");
-        };
-        match user {
-            Ok(user) => self.let_in(attempt, &user, options),
-            Err(reason) => self.failed(attempt, reason, options),
+        match self.check(attempt, kept.unwrap_or_default(), password.clone(), options).await {
+            Ok(Ok(user)) => self.let_in(attempt, &user, options),
+            Ok(Err(reason)) => self.failed(attempt, name.as_deref(), reason, options),
+            Err(outcome) => outcome,
         }
     }
 
     /// The user's SCRAM keys, or those of nobody.
     pub async fn keys(&self, attempt: Attempt<'_>, options: &Options) -> Result<ScramKeys, Outcome> {
-        if let Some(outcome) = self.wait(attempt, options).await {
+        let name = login_name(attempt.user);
+        if let Some(outcome) = self.wait(attempt, name.as_deref(), options).await {
             return Err(outcome);
         }
         // Something that no user is called, and the same each time.
-        let name = login_name(attempt.user).unwrap_or_else(|| format!("\0{}", attempt.user));
+        let name = name.unwrap_or_else(|| format!("\0{}", attempt.user));
         let nobody = password::keys_of_nobody(&self.secret, &name, options.cost);
         match self.stored(name).await {
             Ok(Some(user)) => match &user.secret.scram {
@@ -169,11 +173,17 @@ impl Logins {
 
     /// The end of a SCRAM exchange.
     pub async fn proof(&self, attempt: Attempt<'_>, proven: bool, options: &Options) -> Outcome {
-        let name = login_name(attempt.user).unwrap_or_default();
-        match self.stored(name).await {
+        let name = login_name(attempt.user);
+        // Others may have failed since the exchange began.
+        if let Some(outcome) = self.refused(attempt, name.as_deref(), options) {
+            return outcome;
+        }
+        match self.stored(name.clone().unwrap_or_default()).await {
             Ok(Some(user)) if proven && !user.disabled => self.let_in(attempt, &user, options),
-            Ok(Some(user)) if proven && user.disabled => self.failed(attempt, "disabled", options),
-            Ok(_) => self.failed(attempt, "wrong-password", options),
+            Ok(Some(user)) if proven && user.disabled => {
+                self.failed(attempt, name.as_deref(), "disabled", options)
+            }
+            Ok(_) => self.failed(attempt, name.as_deref(), "wrong-password", options),
             Err(error) => unavailable(attempt, &error),
         }
     }
@@ -185,34 +195,45 @@ impl Logins {
         fingerprint: Option<&str>,
         options: &Options,
     ) -> Outcome {
-        if let Some(outcome) = self.wait(attempt, options).await {
+        // Most programs give no name with a certificate: whose it is, is what counts.
+        let owner = fingerprint.and_then(|print| self.users.now().by_certificate(print).map(str::to_owned));
+        if let Some(outcome) = self.wait(attempt, owner.as_deref(), options).await {
             return outcome;
         }
-        let owner = fingerprint.and_then(|print| self.users.now().by_certificate(print).map(str::to_owned));
         let Some(owner) = owner else {
-            return self.failed(attempt, "unknown-certificate", options);
+            return self.failed(attempt, None, "unknown-certificate", options);
         };
         // RFC 4422 A: the name asked for is the certificate's, or none is.
         if !attempt.user.is_empty() && login_name(attempt.user).as_deref() != Some(owner.as_str()) {
-            return self.failed(attempt, "certificate-of-another", options);
+            return self.failed(attempt, Some(&owner), "certificate-of-another", options);
         }
-        match self.stored(owner).await {
+        match self.stored(owner.clone()).await {
             Ok(Some(user)) if !user.disabled => self.let_in(attempt, &user, options),
-            Ok(_) => self.failed(attempt, "disabled", options),
+            Ok(_) => self.failed(attempt, Some(&owner), "disabled", options),
             Err(error) => unavailable(attempt, &error),
         }
     }
 
     /// Waits as long as failures before demand; an outcome where the attempt is not looked at.
-    async fn wait(&self, attempt: Attempt<'_>, options: &Options) -> Option<Outcome> {
-        let name = login_name(attempt.user).unwrap_or_default();
-        let admission = self.guard().ask(attempt.client, &name, &options.guard, Instant::now());
-        let reason = match admission {
-            Admission::After(wait) if wait.is_zero() => return None,
-            Admission::After(wait) => {
+    async fn wait(&self, attempt: Attempt<'_>, name: Option<&str>, options: &Options) -> Option<Outcome> {
+        match self.admission(attempt, name, options) {
+            Admission::After(wait) if !wait.is_zero() => {
                 Timer::after(wait).await;
-                return None;
             }
+            _ => {}
+        }
+        self.refused(attempt, name, options)
+    }
+
+    fn admission(&self, attempt: Attempt<'_>, name: Option<&str>, options: &Options) -> Admission {
+        self.guard().ask(attempt.client, name.unwrap_or_default(), &options.guard, Instant::now())
+    }
+
+    /// Security decision: whether too many have failed for this attempt to be looked at. Asked again after each wait: those
+    /// who guess on many connections at once would all have been let by before the first of them failed.
+    fn refused(&self, attempt: Attempt<'_>, name: Option<&str>, options: &Options) -> Option<Outcome> {
+        let reason = match self.admission(attempt, name, options) {
+            Admission::After(_) => return None,
             Admission::ClientBlocked => "client-blocked",
             Admission::UserBlocked => "user-blocked",
         };
@@ -220,21 +241,35 @@ impl Logins {
         Some(Outcome::Blocked)
     }
 
-    /// Checks a password against what is kept; the user, or the reason. `None` where its turn did not come.
-    async fn check(
+    /// Waits for a turn among those who are checked at the same time; an outcome where none came, or came too late.
+    async fn turn<'a>(
         &self,
-        kept: StoredUser,
-        password: Password,
+        turns: &'a Semaphore,
+        attempt: Attempt<'_>,
+        name: Option<&str>,
         options: &Options,
-    ) -> Option<Result<StoredUser, &'static str>> {
-        let turn = async { Some(self.checks.acquire().await) };
+    ) -> Result<SemaphoreGuard<'a>, Outcome> {
+        let turn = async { Some(turns.acquire().await) };
         let late = async {
             Timer::after(TURN).await;
             None
         };
-        let _turn = or(turn, late).await?;
+        let turn = or(turn, late).await.ok_or_else(|| unavailable(attempt, &"too many logins at once"))?;
+        self.refused(attempt, name, options).map_or(Ok(turn), Err)
+    }
+
+    /// Checks a password against what is kept; the user, or the reason. An outcome where its turn did not come.
+    async fn check(
+        &self,
+        attempt: Attempt<'_>,
+        kept: StoredUser,
+        password: Password,
+        options: &Options,
+    ) -> Result<Result<StoredUser, &'static str>, Outcome> {
+        let name = login_name(attempt.user);
+        let _turn = self.turn(&self.checks, attempt, name.as_deref(), options).await?;
         let (queue, cost) = (self.queue.clone(), options.cost);
-        Some(smol::unblock(move || checked(&queue, kept, &password, cost)).await)
+        Ok(smol::unblock(move || checked(&queue, kept, &password, cost)).await)
     }
 
     async fn ask_outside(
@@ -245,17 +280,22 @@ impl Logins {
         password: &Password,
         options: &Options,
     ) -> Outcome {
+        let _turn = match self.turn(&self.outside, attempt, Some(name), options).await {
+            Ok(turn) => turn,
+            Err(outcome) => return outcome,
+        };
+        let asked = Some(name);
         match external.check(name, password.reveal(), attempt.client).await {
             // Security decision: the answer may name a user of ours, and one who is disabled stays out by every way.
             Ok(Some(name)) => match self.stored(name.clone()).await {
-                Ok(Some(user)) if user.disabled => self.failed(attempt, "disabled", options),
+                Ok(Some(user)) if user.disabled => self.failed(attempt, asked, "disabled", options),
                 Ok(user) => {
                     let user = user.unwrap_or_else(|| StoredUser { name, ..StoredUser::default() });
                     self.let_in(attempt, &user, options)
                 }
                 Err(error) => unavailable(attempt, &error),
             },
-            Ok(None) => self.failed(attempt, "wrong-password", options),
+            Ok(None) => self.failed(attempt, asked, "wrong-password", options),
             Err(error) => {
                 ::log::warn!("{}", line("auth-unavailable", attempt).with("reason", error));
                 Outcome::Unavailable
@@ -279,9 +319,15 @@ impl Logins {
     }
 
     /// The one line of a failed login.
-    fn failed(&self, attempt: Attempt<'_>, reason: &'static str, options: &Options) -> Outcome {
-        let name = login_name(attempt.user).unwrap_or_default();
-        let failed = self.guard().failed(attempt.client, &name, &options.guard, Instant::now());
+    fn failed(
+        &self,
+        attempt: Attempt<'_>,
+        name: Option<&str>,
+        reason: &'static str,
+        options: &Options,
+    ) -> Outcome {
+        let name = name.unwrap_or_default();
+        let failed = self.guard().failed(attempt.client, name, &options.guard, Instant::now());
         let told = line("auth-failed", attempt).with("reason", reason);
         ::log::info!("{}", told.with("failures", failed.client_failures));
         if failed.client_blocked || failed.user_blocked {
@@ -481,6 +527,34 @@ mod tests {
         assert!(site.logins.is_blocked(IpAddr::from([192, 0, 2, 1]), &site.options));
         let anna = Outcome::LoggedIn("anna@one.example".to_owned());
         assert_eq!(login(&site, "anna@one.example", 2, "right"), anna, "elsewhere it goes on");
+    }
+
+    #[test]
+    fn guesses_at_the_same_time_are_no_more_than_one_after_the_other() {
+        let mut site = site();
+        site.options.guard.client_failures = 3;
+        let guess = || async {
+            let password = Password::new("wrong");
+            site.logins.password(attempt("anna@one.example", 1), &password, &site.options).await
+        };
+        let outcomes = smol::block_on(async {
+            let executor = smol::LocalExecutor::new();
+            let guesses: Vec<_> = (0..20).map(|_| executor.spawn(guess())).collect();
+            let all = async {
+                let mut outcomes = Vec::new();
+                for guess in guesses {
+                    outcomes.push(guess.await);
+                }
+                outcomes
+            };
+            executor.run(all).await
+        });
+        let refused = outcomes.iter().filter(|outcome| **outcome == Outcome::Refused).count();
+        // Two are checked at a time.
+        assert!((3..=4).contains(&refused), "{outcomes:?}");
+        assert!(outcomes.iter().all(|it| matches!(it, Outcome::Refused | Outcome::Blocked)), "{outcomes:?}");
+        let proof = smol::block_on(site.logins.proof(attempt("anna@one.example", 1), true, &site.options));
+        assert_eq!(proof, Outcome::Blocked, "an exchange that began before ends in nothing");
     }
 
     #[test]

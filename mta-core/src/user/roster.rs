@@ -106,7 +106,9 @@ impl Roster {
         let Some((local_part, domain)) = plain(sender) else { return false };
         let own = login.rsplit_once('@').is_some_and(|(own_part, own_domain)| {
             let bare = local_part.split_once(SUB_ADDRESS).map_or(local_part.as_str(), |(bare, _)| bare);
-            own_domain == domain && (own_part == local_part || own_part == bare)
+            // A sub-address that is a user of its own is that user's.
+            let is_anothers = || self.users.contains_key(&format!("{local_part}@{domain}"));
+            own_domain == domain && (own_part == local_part || (own_part == bare && !is_anothers()))
         });
         own || self.users.get(login).is_some_and(|user| {
             user.senders.iter().any(|granted| match granted.strip_prefix('@') {
