@@ -4,7 +4,8 @@
 //! everything that bounds one; takes up the maildrop at the start, when somebody connects, and again after a while as
 //! long as something is left there. A file of the maildrop goes through such a session too, as the user who owns it. What
 //! it does not: no user needs a right to hand in mail, and no recipient is refused here: what cannot be delivered comes
-//! back as a notification, whether the daemon was up at the time or not.
+//! back as a notification, whether the daemon was up at the time or not. A file of the maildrop that the session refuses as a
+//! whole (too large, a sender that its owner may not have) stays there under another name, and is told in the log.
 
 use std::collections::HashMap;
 use std::io;

@@ -163,11 +163,13 @@ struct Lines<R> {
     max_octets: usize,
     /// The line before ended with CR: its LF, and further CRs, belong to that end.
     after_cr: bool,
+    /// The line before was cut for its length: an end that follows at once is its own, and no empty line.
+    cut: bool,
 }
 
 impl<R: BufRead> Lines<R> {
     fn new(input: R, max_octets: usize) -> Self {
-        Self { input, max_octets: max_octets.max(1), after_cr: false }
+        Self { input, max_octets: max_octets.max(1), after_cr: false, cut: false }
     }
 
     /// Reads the next line into `line`, without its end. False at the end of the input.
@@ -186,6 +188,11 @@ impl<R: BufRead> Lines<R> {
                 continue;
             }
             self.after_cr = false;
+            if std::mem::take(&mut self.cut) && matches!(first, b'\r' | b'\n') {
+                self.after_cr = first == b'\r';
+                self.input.consume(1);
+                continue;
+            }
             let room = buffer.len().min(self.max_octets - line.len());
             let part = buffer.get(..room).unwrap_or_default();
             match memchr::memchr3(b'\n', b'\r', 0, part).map(|at| (at, part.get(at).copied())) {
@@ -201,6 +208,7 @@ impl<R: BufRead> Lines<R> {
                     line.extend_from_slice(part);
                     self.input.consume(room);
                     if line.len() >= self.max_octets {
+                        self.cut = true;
                         return Ok(true);
                     }
                 }
@@ -225,6 +233,10 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { size_octets: 0, line_octets: 1000, ignore_dots: false };
+
+    fn limits_of(line_octets: usize) -> Limits {
+        Limits { line_octets, ..LIMITS }
+    }
 
     /// The header's names, and the body.
     fn read(input: &[u8], limits: Limits) -> Result<(String, String), Refusal> {
@@ -283,6 +295,16 @@ mod tests {
         assert!(read(b"To: a\n\n012345\n", limits).is_ok());
         let limits = Limits { line_octets: 4, ..LIMITS };
         assert_eq!(read(b"\n0123456789\nx\n", limits).unwrap().1, "0123\r\n4567\r\n89\r\nx\r\n");
+        // A line that is just as long as it may be has its end, and no empty line after it.
+        for input in
+            [&b"X: 4\nBcc: a\n\nbody\n"[..], b"X: 4\r\nBcc: a\r\n\r\nbody\r\n", b"X: 4\rBcc: a\r\rbody\r"]
+        {
+            let limits = Limits { line_octets: 4, ..LIMITS };
+            let (names, body) = read(input, Limits { line_octets: 6, ..limits }).unwrap();
+            assert_eq!((names.as_str(), body.as_str()), ("x bcc", "body\r\n"), "{input:?}");
+            assert_eq!(read(&input[..6], limits).unwrap().0, "x");
+        }
+        assert_eq!(read(b"\n0123\n4567\r\n\n89", limits_of(4)).unwrap().1, "0123\r\n4567\r\n\r\n89\r\n");
         let long = format!("X: {}\n", "y".repeat(MAX_HEADER_OCTETS));
         let limits = Limits { line_octets: usize::MAX, ..LIMITS };
         assert_eq!(read(long.as_bytes(), limits).unwrap_err().exit, exit::DATA);

@@ -137,9 +137,20 @@ pub fn send(options: &Options, site: &Site, input: impl BufRead) -> Result<Sent,
     let reverse_path = sender.map_or(ReversePath::Null, ReversePath::Mailbox);
     let parameters = parameters(options, &message, &reverse_path, &recipients);
     let mut sent = Sent::default();
+    let mut taken = 0;
     for some in recipients.chunks(RECIPIENTS_AT_ONCE) {
         let commands = Commands::new(&reverse_path, some, &parameters);
-        hand_in(site, &commands, &header, &mut message, &mut sent)?;
+        hand_in(site, &commands, &header, &mut message, &mut sent).map_err(|mut refusal| {
+            // Whoever sends all of it again would send to these twice.
+            if let (1.., Some(next)) = (taken, some.first()) {
+                let of = recipients.len();
+                refusal.text.push_str(&format!(
+                    "; of the {of} recipients the first {taken} will get the message, those from {next} on will not"
+                ));
+            }
+            refusal
+        })?;
+        taken += some.len();
     }
     Ok(sent)
 }

@@ -3,25 +3,34 @@
 //! What it does: looks at what lies there, refuses what is no file of sendmail(1)'s making (links, second names, files
 //! moved here, oversize), hands the rest in one after another, the oldest first, and deletes a file only when the
 //! queue's commit has returned. A kill at that very instant hands it in twice, never not at all. What is refused for
-//! good is set aside under another name, for the administrator and its owner. What it does not: it judges no message,
+//! good is set aside under another name, for the administrator and its owner. Every user of the machine writes here, so
+//! nothing that one of them puts there keeps the mail of another from its turn. What it does not: it judges no message,
 //! the session does.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, open, openat, renameat, statat, unlinkat,
+    Access, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, accessat, fstat, fsync, open, openat,
+    renameat_with, statat, unlinkat,
 };
+use rustix::io::Errno;
 
 use super::maildrop::{FILE_MODE, MAX_HEAD_OCTETS, NAME_OCTETS, parse_head};
 use super::submit::{Commands, Submitted};
 use crate::log::Line;
 
-/// Files looked at in one pass; the others wait for the next.
-const FILES_AT_ONCE: usize = 1000;
+/// Files of one user that are looked at in one pass; his others wait for the next.
+const FILES_OF_A_USER: usize = 250;
+
+/// Files that the queue has and that could not be deleted: this process hands them in no second time. They are known by
+/// device and number.
+static HANDED_IN: Mutex<Option<HashSet<(u64, u64)>>> = Mutex::new(None);
 
 /// A file whose writing was not finished after so long never will be.
 const UNFINISHED_FOR: Duration = Duration::from_secs(86_400);
@@ -34,6 +43,8 @@ const ASIDE: &str = "refused-";
 pub struct Dropped {
     /// The user who owns the file.
     pub uid: u32,
+    /// Which file it is: device and number.
+    file: (u64, u64),
     /// The envelope.
     pub commands: Commands,
     /// The content, from its beginning.
@@ -54,9 +65,11 @@ pub struct Pass {
 }
 
 /// What becomes of a file.
+#[derive(Debug)]
 enum Fate {
     Taken,
-    Left,
+    /// It stays; why.
+    Left(String),
     Aside(String),
     /// It is being written, or was: nobody's business yet.
     Unfinished,
@@ -75,30 +88,47 @@ impl Maildrop {
     /// Hands in what lies there. Blocks.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// Where the directory cannot be read, or what lies in it could not be deleted: then nothing is handed in. What goes
+    /// wrong with one file is in the log, and keeps no other from being handed in.
     pub fn take(&self, now: SystemTime, hand_in: &mut dyn FnMut(Dropped) -> Submitted) -> io::Result<Pass> {
         let folder =
             open(&self.directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // What cannot be deleted would be handed in again and again.
+        accessat(&folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
         let mut pass = Pass::default();
-        let (names, more) = names(&folder)?;
+        let (names, more) = names(&folder, now)?;
         pass.left += usize::from(more);
+        let mut told = false;
         for name in names {
-            let fate = match self.open(&folder, &name, now) {
+            let fate = match self.open(&folder, &name) {
                 Err(Fate::Unfinished) => continue,
                 Err(fate) => fate,
-                Ok(dropped) => settle(hand_in(dropped)),
+                Ok(dropped) if is_handed_in(dropped.file) => delete(&folder, &name, dropped.file),
+                Ok(dropped) => {
+                    let (file, uid) = (dropped.file, dropped.uid);
+                    match settle(uid, hand_in(dropped)) {
+                        Fate::Taken => delete(&folder, &name, file),
+                        fate => fate,
+                    }
+                }
+            };
+            let fate = match fate {
+                Fate::Aside(reason) => set_aside(&folder, &name, &self.directory, &reason),
+                fate => fate,
             };
             match fate {
-                Fate::Taken => {
-                    // In the folder's owner's hands, so the sticky bit lets us.
-                    unlinkat(&folder, &name, AtFlags::empty())?;
-                    pass.taken += 1;
+                Fate::Taken => pass.taken += 1,
+                Fate::Aside(_) => pass.refused += 1,
+                Fate::Left(reason) => {
+                    pass.left += 1;
+                    // One of them tells why; mostly it is the same for all.
+                    if !std::mem::replace(&mut told, true) {
+                        let line =
+                            Line::new("maildrop-left").with("file", self.directory.join(&name).display());
+                        log::warn!("{}", line.with("reason", reason));
+                    }
                 }
-                Fate::Aside(reason) => {
-                    set_aside(&folder, &name, &self.directory, &reason)?;
-                    pass.refused += 1;
-                }
-                Fate::Left | Fate::Unfinished => pass.left += 1,
+                Fate::Unfinished => {}
             }
         }
         if pass.taken + pass.refused > 0 {
@@ -108,19 +138,11 @@ impl Maildrop {
     }
 
     /// Opens a file of sendmail(1)'s making and reads its head.
-    fn open(&self, folder: &OwnedFd, name: &str, now: SystemTime) -> Result<Dropped, Fate> {
-        // Looked at by name first: what is still being written cannot be opened.
+    fn open(&self, folder: &OwnedFd, name: &str) -> Result<Dropped, Fate> {
+        // Looked at by name first: what is still being written cannot be opened, and what is gone is its owner's.
         let seen = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| Fate::Unfinished)?;
         if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
             return Err(Fate::Aside("it is no regular file".to_owned()));
-        }
-        if seen.st_mode & 0o077 == 0 {
-            let age = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let changed = Duration::from_secs(u64::try_from(seen.st_mtime).unwrap_or_default());
-            if age.saturating_sub(changed) > UNFINISHED_FOR {
-                let _ = unlinkat(folder, name, AtFlags::empty());
-            }
-            return Err(Fate::Unfinished);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(
@@ -135,7 +157,7 @@ impl Maildrop {
     fn check(&self, folder: &OwnedFd, file: &File) -> Result<(), Fate> {
         let refuse = |text: &str| Err(Fate::Aside(text.to_owned()));
         let (Ok(here), Ok(found)) = (fstat(folder), fstat(file)) else {
-            return Err(Fate::Left);
+            return Err(Fate::Left("it cannot be looked at".to_owned()));
         };
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
             return refuse("it is no regular file");
@@ -157,6 +179,7 @@ impl Maildrop {
 
 /// Reads the lines in front of the content.
 fn read_head(mut file: File) -> Result<Dropped, Fate> {
+    use std::os::unix::fs::MetadataExt;
     let read = |file: &mut File| -> io::Result<Option<Dropped>> {
         let metadata = file.metadata()?;
         let mut beginning = Vec::new();
@@ -164,7 +187,8 @@ fn read_head(mut file: File) -> Result<Dropped, Fate> {
         let Some((commands, length)) = parse_head(&beginning) else { return Ok(None) };
         file.seek(SeekFrom::Start(length as u64))?;
         Ok(Some(Dropped {
-            uid: std::os::unix::fs::MetadataExt::uid(&metadata),
+            uid: metadata.uid(),
+            file: (metadata.dev(), metadata.ino()),
             commands,
             octets: metadata.len().saturating_sub(length as u64),
             content: file.try_clone()?,
@@ -173,21 +197,51 @@ fn read_head(mut file: File) -> Result<Dropped, Fate> {
     match read(&mut file) {
         Ok(Some(dropped)) => Ok(dropped),
         Ok(None) => Err(Fate::Aside("it does not begin as sendmail(1) would begin it".to_owned())),
-        Err(_) => Err(Fate::Left),
+        Err(error) => Err(Fate::Left(format!("it cannot be read: {error}"))),
     }
 }
 
-fn settle(submitted: Submitted) -> Fate {
+fn settle(uid: u32, submitted: Submitted) -> Fate {
     match submitted {
-        Submitted::Queued { .. } => Fate::Taken,
+        Submitted::Queued { refused, .. } => {
+            for (command, reply) in refused {
+                let line = Line::new("maildrop-recipient-refused").with("uid", uid).with("command", command);
+                log::warn!("{}", line.with("reply", reply));
+            }
+            Fate::Taken
+        }
         Submitted::Refused(reply) => Fate::Aside(reply.to_string()),
-        Submitted::Deferred(_) | Submitted::Unreachable(_) => Fate::Left,
+        Submitted::Deferred(reply) => Fate::Left(reply.to_string()),
+        Submitted::Unreachable(reason) => Fate::Left(reason),
     }
 }
 
-/// The names that sendmail(1) would give, oldest first, and whether there are more.
-fn names(folder: &OwnedFd) -> io::Result<(Vec<String>, bool)> {
-    let mut found = Vec::new();
+fn handed_in<T>(look: impl FnOnce(&mut HashSet<(u64, u64)>) -> T) -> T {
+    look(HANDED_IN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
+
+fn is_handed_in(file: (u64, u64)) -> bool {
+    handed_in(|files| files.contains(&file))
+}
+
+/// The queue has it. The folder is ours, so the sticky bit lets us.
+fn delete(folder: &OwnedFd, name: &str, file: (u64, u64)) -> Fate {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        // Its owner was faster.
+        Ok(()) | Err(Errno::NOENT) => {
+            handed_in(|files| files.remove(&file));
+            Fate::Taken
+        }
+        Err(error) => {
+            handed_in(|files| files.insert(file));
+            Fate::Left(format!("it is in the queue and cannot be deleted: {error}"))
+        }
+    }
+}
+
+/// The names that sendmail(1) would give, oldest first, and whether there are more. What is not finished is none of them.
+fn names(folder: &OwnedFd, now: SystemTime) -> io::Result<(Vec<String>, bool)> {
+    let (mut found, mut of_user, mut more) = (Vec::new(), HashMap::<u32, usize>::new(), false);
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
@@ -196,28 +250,55 @@ fn names(folder: &OwnedFd) -> io::Result<(Vec<String>, bool)> {
         if !is_ours {
             continue;
         }
-        if found.len() >= FILES_AT_ONCE {
-            return Ok((sorted(found), true));
+        let Ok(seen) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if is_unfinished(&seen) {
+            if is_given_up(&seen, now) {
+                let _ = unlinkat(folder, name, AtFlags::empty());
+            }
+            continue;
         }
-        let time = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |s| s.st_mtime);
-        found.push((time, name.to_owned()));
+        let count = of_user.entry(seen.st_uid).or_default();
+        *count += 1;
+        if *count > FILES_OF_A_USER {
+            more = true;
+            continue;
+        }
+        found.push((seen.st_mtime, name.to_owned()));
     }
-    Ok((sorted(found), false))
+    found.sort();
+    Ok((found.into_iter().map(|(_, name)| name).collect(), more))
 }
 
-fn sorted<T: Ord>(mut found: Vec<(T, String)>) -> Vec<String> {
-    found.sort();
-    found.into_iter().map(|(_, name)| name).collect()
+/// Whether it is being written, or was.
+fn is_unfinished(seen: &Stat) -> bool {
+    FileType::from_raw_mode(seen.st_mode) == FileType::RegularFile && seen.st_mode & 0o077 == 0
+}
+
+/// Whether its writing will never end. A time to come is no younger than one that is past: its owner sets it.
+fn is_given_up(seen: &Stat, now: SystemTime) -> bool {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let changed = Duration::from_secs(u64::try_from(seen.st_mtime).unwrap_or_default());
+    now.abs_diff(changed) > UNFINISHED_FOR
 }
 
 /// Out of the way, for whoever wants to know.
-fn set_aside(folder: &OwnedFd, name: &str, directory: &Path, reason: &str) -> io::Result<()> {
-    let aside = format!("{ASIDE}{name}");
+fn set_aside(folder: &OwnedFd, name: &str, directory: &Path, reason: &str) -> Fate {
     let owner = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|found| found.st_uid);
-    renameat(folder, name, folder, &aside)?;
-    let line = Line::new("maildrop-refused").with_some("uid", owner).with("reason", reason);
-    log::warn!("{}", line.with("file", directory.join(aside).display()));
-    Ok(())
+    // Whoever has taken the name before keeps it.
+    let names = [format!("{ASIDE}{name}"), format!("{ASIDE}{name}-{:016x}", fastrand::u64(..))];
+    let mut failure = Errno::EXIST;
+    for aside in names {
+        match renameat_with(folder, name, folder, &aside, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                let line = Line::new("maildrop-refused").with_some("uid", owner).with("reason", reason);
+                log::warn!("{}", line.with("file", directory.join(aside).display()));
+                return Fate::Aside(String::new());
+            }
+            Err(Errno::NOENT) => return Fate::Unfinished,
+            Err(error) => failure = error,
+        }
+    }
+    Fate::Left(format!("{reason}; it cannot be set aside: {failure}"))
 }
 
 #[cfg(test)]
@@ -334,6 +415,62 @@ mod tests {
         assert_eq!((done.taken, done.refused, seen.len()), (0, 9, 0), "{:?}", files(&rig));
         assert_eq!(files(&rig).iter().filter(|f| f.starts_with(ASIDE)).count(), 9);
         assert_eq!(std::fs::read_to_string(&secret).unwrap(), good, "nothing behind a link was touched");
+    }
+
+    /// What one user puts there keeps no mail of another from its turn.
+    #[test]
+    fn nothing_stands_in_the_way_of_others() {
+        let rig = rig();
+        let folder = &rig.maildrop.directory;
+        let bad = folder.join("0".repeat(NAME_OCTETS));
+        std::fs::write(&bad, "garbage").unwrap();
+        std::fs::set_permissions(&bad, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        File::options().write(true).open(&bad).unwrap().set_modified(old).unwrap();
+        std::fs::create_dir(folder.join(format!("{ASIDE}{}", "0".repeat(NAME_OCTETS)))).unwrap();
+        let to_come = SystemTime::now() + Duration::from_secs(1_000_000_000);
+        for n in 0..FILES_OF_A_USER + 10 {
+            let path = folder.join(format!("{:032x}", n + 1));
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(to_come).unwrap();
+        }
+        put(&rig, b"good\r\n\r\n");
+        let (done, seen) = pass(&rig, queued);
+        assert_eq!((done.taken, done.refused, done.left), (1, 1, 0));
+        assert_eq!(seen, ["good\r\n\r\n"]);
+        assert_eq!(files(&rig).len(), 2, "{:?}", files(&rig));
+    }
+
+    #[test]
+    fn a_file_that_its_owner_takes_back_ends_no_pass() {
+        let rig = rig();
+        let paths = [put(&rig, b"one\r\n\r\n"), put(&rig, b"two\r\n\r\n")];
+        let mut answers =
+            [queued(), Submitted::Refused(Reply::with_status(554, (5, 6, 0), "no"))].into_iter();
+        let mut hand_in = |_: Dropped| {
+            for path in &paths {
+                let _ = std::fs::remove_file(path);
+            }
+            answers.next().unwrap()
+        };
+        let done = rig.maildrop.take(SystemTime::now(), &mut hand_in).unwrap();
+        assert_eq!((done.taken, done.left), (1, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_handed_in_once() {
+        let rig = rig();
+        let path = put(&rig, b"x\r\n\r\n");
+        let folder = File::open(&rig.maildrop.directory).unwrap();
+        let found = rustix::fs::stat(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // As a file system that fails would leave it.
+        handed_in(|files| files.insert((found.st_dev, found.st_ino)));
+        let (done, seen) = pass(&rig, queued);
+        assert_eq!((done.taken, seen.len()), (1, 0), "deleted at last, and not handed in");
+        assert!(matches!(delete(&folder.into(), name, (found.st_dev, found.st_ino)), Fate::Taken));
+        assert!(!is_handed_in((found.st_dev, found.st_ino)));
     }
 
     #[test]
