@@ -5,7 +5,7 @@
 //! later attempt repeats nothing. Places elsewhere become a message of their own, queued together with this outcome.
 //! What it does not: it writes to no place itself (`place`).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 
 use mta_smtp::address::Mailbox;
@@ -21,8 +21,11 @@ use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
 /// The header section is searched for our own `Delivered-To` up to so many octets.
 const MAX_HEADER_OCTETS: u64 = 1 << 20;
 
-/// How often forwards may lead to forwards for one recipient.
-const MAX_FORWARDS: usize = 20;
+/// How deep forwards may lead to forwards.
+const MAX_DEPTH: usize = 20;
+
+/// Places that are tried for one recipient, forwards included. One list of members has a bound of its own.
+const MAX_PLACES: usize = 10_000;
 
 /// What came of one place.
 pub(super) enum Placed {
@@ -45,13 +48,15 @@ pub(super) struct Spread<'a> {
     content: &'a dyn ContentSource,
     /// Where the message was handed to: in attempts before this one, and in this one.
     handed: HashSet<String>,
+    /// Places that did not take it in this attempt, and why: none is asked twice, however many recipients lead there.
+    refused: HashMap<String, Outcome>,
     result: LocalResult,
 }
 
 impl<'a> Spread<'a> {
     pub(super) fn new(accounts: &'a Accounts, content: &'a dyn ContentSource, handed: Vec<String>) -> Self {
         let handed = handed.into_iter().collect();
-        Self { accounts, content, handed, result: LocalResult::default() }
+        Self { accounts, content, handed, refused: HashMap::new(), result: LocalResult::default() }
     }
 
     /// What the queue has to keep beside the outcomes.
@@ -66,16 +71,22 @@ impl<'a> Spread<'a> {
         recipient: &Recipient,
         put: &mut dyn FnMut(&Target) -> Placed,
     ) -> Outcome {
-        let expansion = self.accounts.expand(&recipient.mailbox);
         let mut tally = Tally::default();
         let mut waiting = VecDeque::new();
-        tally.take(expansion, &mut waiting);
-        let mut forwards = 0;
-        while let Some(target) = waiting.pop_front() {
+        // What this recipient's own walk has met: a forward that leads back to where it came from is no place.
+        let mut met = HashSet::new();
+        tally.take(self.accounts.expand(&recipient.mailbox), 0, &mut waiting);
+        while let Some((target, depth)) = waiting.pop_front() {
             let key = target.key();
+            if !met.insert(key.clone()) {
+                continue;
+            }
             if self.handed.contains(&key) {
-                // A forward that leads back to where it came from is no place.
-                tally.repeated += usize::from(!key.starts_with("user:"));
+                tally.repeated += 1;
+                continue;
+            }
+            if let Some(problem) = self.refused.get(&key) {
+                tally.problems.push(problem.clone());
                 continue;
             }
             if let Target::Remote { mailbox, owner } = target {
@@ -83,22 +94,24 @@ impl<'a> Spread<'a> {
                 continue;
             }
             match put(&target) {
+                // The rest of the recipient's places have nothing to do with it.
+                Placed::Forward { .. } if depth >= MAX_DEPTH => {
+                    let text = format!("forwards lead to forwards more than {MAX_DEPTH} deep");
+                    tally.problems.push(outcome(Verdict::Failed, (5, 4, 6), text));
+                }
+                // Not a place that has it: another recipient that leads here shares in what becomes of the forward.
                 Placed::Forward { user, address, members } => {
-                    forwards += 1;
-                    self.handed.insert(key);
-                    tally.is_alias = true;
-                    if forwards > MAX_FORWARDS {
-                        let text = format!("forwards lead to forwards more than {MAX_FORWARDS} times");
-                        tally.problems.push(outcome(Verdict::Failed, (5, 4, 6), text));
-                        break;
-                    }
-                    tally.take(self.accounts.follow(&user, &address, &members), &mut waiting);
+                    let expansion = self.accounts.follow(&user, &address, &members);
+                    tally.take(expansion, depth + 1, &mut waiting);
                 }
                 Placed::Outcome(done) if done.verdict == Verdict::Delivered => {
                     self.handed.insert(key.clone());
-                    tally.done(key, done);
+                    tally.delivered.push((key, done));
                 }
-                Placed::Outcome(problem) => tally.problems.push(problem),
+                Placed::Outcome(problem) => {
+                    self.refused.insert(key, problem.clone());
+                    tally.problems.push(problem);
+                }
             }
         }
         self.finish(index, recipient, tally)
@@ -208,12 +221,13 @@ struct Tally {
     repeated: usize,
     remote: Vec<(Mailbox, Option<Mailbox>, String)>,
     problems: Vec<Outcome>,
-    is_alias: bool,
+    /// Places in all, whatever came of them.
+    taken: usize,
 }
 
 impl Tally {
-    fn take(&mut self, expansion: Expansion, waiting: &mut VecDeque<Target>) {
-        self.is_alias |= expansion.is_alias;
+    /// Takes the places of a list that stands `depth` forwards away from the recipient.
+    fn take(&mut self, expansion: Expansion, depth: usize, waiting: &mut VecDeque<(Target, usize)>) {
         for dead in expansion.dead {
             self.problems.push(match dead.is_temporary {
                 true => {
@@ -222,29 +236,16 @@ impl Tally {
                 false => outcome(Verdict::Failed, (5, 1, 1), dead.text),
             });
         }
-        waiting.extend(expansion.targets);
-    }
-
-    fn done(&mut self, key: String, done: Outcome) {
-        self.delivered.push((key, done));
+        let room = MAX_PLACES - self.taken;
+        if expansion.targets.len() > room {
+            let text = format!("aliases and forwards lead to more than {MAX_PLACES} places");
+            self.problems.push(outcome(Verdict::Deferred, (4, 3, 5), text));
+        }
+        self.taken += expansion.targets.len().min(room);
+        waiting.extend(expansion.targets.into_iter().take(room).map(|target| (target, depth)));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_header_section_tells_of_loops() {
-        for (content, expected) in [
-            (&b"Subject: x\r\nDelivered-To: anna@own.example\r\n\r\n"[..], true),
-            (b"DELIVERED-TO:ANNA@own.example\n\n", true),
-            (b"Subject: x\r\n\r\nDelivered-To: anna@own.example\r\n", false),
-            (b"Delivered-To: ben@own.example\r\n\r\n", false),
-            (b"X-Delivered-To: anna@own.example\r\n\r\n", false),
-            (b"", false),
-        ] {
-            assert_eq!(names_delivered_to(content, "anna@own.example"), expected);
-        }
-    }
-}
+#[path = "spread_tests.rs"]
+mod tests;
