@@ -16,7 +16,9 @@ use crate::change::store_event;
 use crate::claim::{self, Claim, ClaimGuard, Claims};
 use crate::destination::{self, Change};
 use crate::error::QueueError;
+use crate::lost::PLACEHOLDER;
 use crate::recipient::{RecipientKey, RecipientState};
+use crate::record::moved;
 use crate::rows::RECIPIENT_COLUMNS;
 use crate::writer::{Operation, Tx};
 
@@ -40,6 +42,12 @@ struct Row {
     orcpt: Option<String>,
 }
 
+/// What a recipient became.
+struct Edited {
+    state: RecipientState,
+    destination: i64,
+}
+
 impl Operation for EditRecipients {
     fn durable(&self) -> bool {
         true
@@ -50,10 +58,14 @@ impl Operation for EditRecipients {
         let mut destinations: BTreeMap<i64, Change> = BTreeMap::new();
         for (key, _) in self.guard.keys() {
             let Some(old) = row(tx.connection, *key)? else { continue };
-            if let Some((from, to)) = self.edit_one(tx, *key, &old)? {
+            if let Some(edited) = self.edit_one(tx, *key, &old)? {
                 // Moves within one destination come to nothing.
-                destinations.entry(from).or_default().moved(old.state, RecipientState::Dropped);
-                destinations.entry(to).or_default().moved(RecipientState::Dropped, old.state);
+                destinations.entry(old.destination).or_default().moved(old.state, RecipientState::Dropped);
+                destinations
+                    .entry(edited.destination)
+                    .or_default()
+                    .moved(RecipientState::Dropped, edited.state);
+                moved(tx, key.message, old.state, edited.state)?;
                 self.changed.recipients += 1;
             }
         }
@@ -71,11 +83,14 @@ impl Operation for EditRecipients {
 }
 
 impl EditRecipients {
-    /// Edits one recipient. Returns its destinations before and after; `None` where there is nothing to do.
-    fn edit_one(&self, tx: &Tx<'_>, key: RecipientKey, old: &Row) -> Result<Option<(i64, i64)>, QueueError> {
-        if !matches!(old.state, RecipientState::Waiting | RecipientState::Held) {
-            return Ok(None);
-        }
+    /// Edits one recipient. `None` where there is nothing to do.
+    fn edit_one(&self, tx: &Tx<'_>, key: RecipientKey, old: &Row) -> Result<Option<Edited>, QueueError> {
+        let state = match (old.state, &self.edit) {
+            (RecipientState::Waiting | RecipientState::Held, _) => old.state,
+            // What was set aside goes on where the administrator says where to; what else is wrong is found at its turn.
+            (RecipientState::Damaged, Edit::Mailbox(_)) => RecipientState::Waiting,
+            _ => return Ok(None),
+        };
         let mailbox = match &self.edit {
             Edit::Mailbox(mailbox) => mailbox.clone(),
             Edit::Domain(domain) => Mailbox::new(old.mailbox.local_part(), Host::Domain(domain.clone()))
@@ -92,6 +107,7 @@ impl EditRecipients {
         }
         // RFC 3461 5.2.7 keeps the original recipient when an address is changed on the way.
         let orcpt = match &old.orcpt {
+            None if old.mailbox.to_string() == PLACEHOLDER => None,
             None if mailbox != old.mailbox && old.mailbox.is_ascii() => {
                 Some(format!("rfc822;{}", old.mailbox))
             }
@@ -100,10 +116,19 @@ impl EditRecipients {
         let destination = destination::intern(tx, &destination::name_with(&mailbox, via.as_deref()))?;
         tx.connection
             .prepare_cached(
-                "UPDATE recipient SET mailbox = ?3, via = ?4, orcpt = ?5, destination = ?6, next_at = ?7
+                "UPDATE recipient SET mailbox = ?3, via = ?4, orcpt = ?5, destination = ?6, next_at = ?7, state = ?8
                  WHERE message = ?1 AND n = ?2",
             )?
-            .execute(params![key.message, key.n, mailbox.to_string(), via, orcpt, destination, self.now])?;
+            .execute(params![
+                key.message,
+                key.n,
+                mailbox.to_string(),
+                via,
+                orcpt,
+                destination,
+                self.now,
+                state.code()
+            ])?;
         let (what, mut detail) = match &self.edit {
             Edit::Via(Some(via)) => ("rerouted", format!("{} via {via}", old.mailbox)),
             Edit::Via(None) => ("rerouted", format!("{} the usual way", old.mailbox)),
@@ -113,7 +138,7 @@ impl EditRecipients {
             detail = format!("{detail}: {}", self.reason);
         }
         store_event(tx, key.message, self.now, what, &self.who, Some(&detail))?;
-        Ok(Some((old.destination, destination)))
+        Ok(Some(Edited { state, destination }))
     }
 }
 

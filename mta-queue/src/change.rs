@@ -15,6 +15,7 @@ use crate::crash;
 use crate::destination::{self, Change};
 use crate::error::{Damage, QueueError};
 use crate::id::QueueId;
+use crate::lost::PLACEHOLDER;
 use crate::recipient::{RecipientKey, RecipientState};
 use crate::record::{finish_if_done, moved};
 use crate::writer::{Operation, Shared, Tx};
@@ -30,8 +31,10 @@ pub enum Kind {
     Hold,
     /// No longer held.
     Release,
-    /// Changed by `Queue::edit`, or ended by whoever claims it by `Queue::claim_selected`.
+    /// Changed by `Queue::edit_step`, or ended by whoever claims it by `Queue::claim_selected`.
     Edit,
+    /// Given another mailbox by `Queue::edit_step`: what is set aside, too.
+    Redirect,
 }
 
 impl Kind {
@@ -43,6 +46,7 @@ impl Kind {
             Self::Hold => "0",
             Self::Release => "1",
             Self::Edit => "0, 1",
+            Self::Redirect => "0, 1, 6",
         }
     }
 
@@ -50,7 +54,7 @@ impl Kind {
     pub(crate) fn of_all(self, counts: &Counts) -> u64 {
         match self {
             Self::Retry => counts.waiting + counts.damaged,
-            Self::Drop => counts.waiting + counts.held + counts.damaged,
+            Self::Drop | Self::Redirect => counts.waiting + counts.held + counts.damaged,
             Self::Hold => counts.waiting,
             Self::Release => counts.held,
             Self::Edit => counts.waiting + counts.held,
@@ -60,7 +64,7 @@ impl Kind {
     /// The word in the history; a new attempt speaks for itself.
     fn word(self) -> Option<&'static str> {
         match self {
-            Self::Retry | Self::Edit => None,
+            Self::Retry | Self::Edit | Self::Redirect => None,
             Self::Drop => Some("dropped"),
             Self::Hold => Some("held"),
             Self::Release => Some("released"),
@@ -121,13 +125,18 @@ impl Operation for ChangeRecipients {
         let mut destinations: BTreeMap<i64, Change> = BTreeMap::new();
         let mut messages = BTreeMap::new();
         for key in &self.keys {
-            let mut find = tx
-                .connection
-                .prepare_cached("SELECT state, destination FROM recipient WHERE message = ?1 AND n = ?2")?;
-            let row =
-                find.query_row(params![key.message, key.n], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
-            let Some((code, destination)) = row.optional()? else { continue };
+            let mut find = tx.connection.prepare_cached(
+                "SELECT state, destination, mailbox = ?3 FROM recipient WHERE message = ?1 AND n = ?2",
+            )?;
+            let row = find.query_row(params![key.message, key.n, PLACEHOLDER], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, bool>(2)?))
+            });
+            let Some((code, destination, is_placeholder)) = row.optional()? else { continue };
             let from = RecipientState::from_code(code);
+            if is_placeholder && self.kind == Kind::Retry {
+                // Nobody is there: an attempt would end the message, and what was lost of it would be forgotten.
+                continue;
+            }
             let Some(to) = new_state(self.kind, from) else { continue };
             set_state(tx, *key, to, (self.kind == Kind::Retry).then_some(self.now))?;
             if self.kind == Kind::Release || self.kind == Kind::Hold && !self.reason.is_empty() {

@@ -82,6 +82,7 @@ mod destination;
 #[cfg(test)]
 mod faults;
 mod inbox;
+mod lost;
 mod reason;
 mod rows;
 mod rules;
@@ -103,6 +104,7 @@ pub use destination::parts as destination_parts;
 pub use error::{Damage, OpenError, QueueError};
 pub use id::QueueId;
 pub use inbox::Presence;
+pub use lost::Lost;
 pub use message::{Message, NewMessage, Origin, OriginKind};
 pub use notice::{Pending, Unnoticed, Unreported, Walk};
 pub use reader::Reader;

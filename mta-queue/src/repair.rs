@@ -4,8 +4,9 @@
 //! be read is copied: forwards to the first damaged page, backwards to the last one, and in between by the ids that other
 //! tables name. The new database takes the old one's place as a restored one does (`backup`), and the old one is kept aside.
 //!
-//! What it does not: it finds nothing (`verify` does) and decides nothing about mail. A message whose content is gone stays
-//! where a recipient still waits: it is set aside when its turn comes.
+//! Of mail nothing is given up: what lost something is named and set aside (`lost`).
+//!
+//! What it does not: it finds nothing (`verify` does) and decides nothing about mail.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -18,7 +19,7 @@ use crate::backup::{self, BackupError, at, in_database};
 use crate::content::{self, Entry};
 use crate::destination;
 use crate::error::{OpenError, is_damage};
-use crate::id::QueueId;
+use crate::lost::{self, Lost, Rows};
 use crate::schema::{self, MIGRATIONS};
 use crate::store::{DATABASE, Options, lock};
 use crate::writer;
@@ -31,8 +32,15 @@ pub struct Repaired {
     pub aside: Option<PathBuf>,
     /// Some rows of it could not be read.
     pub rows_lost: bool,
-    /// Messages of which a recipient waits and whose own row is gone, as text.
-    pub messages_lost: Vec<String>,
+    /// Messages that were not finished and lost something. They are set aside.
+    pub messages_lost: Vec<Lost>,
+}
+
+impl Repaired {
+    /// Something that was there is there no more.
+    pub fn has_losses(&self) -> bool {
+        self.rows_lost || !self.messages_lost.is_empty()
+    }
 }
 
 /// Repairs the queue in `directory`, which no daemon may have open. Blocks.
@@ -61,17 +69,20 @@ pub fn repair(
         schema::prepare(&mut old, &path, MIGRATIONS)?;
         match recount_in_place(&mut old, options) {
             Err(error) if is_damage(&error) => {}
-            other => return other.map(|()| Repaired::default()).map_err(in_database(&path)),
+            Err(error) => return Err(in_database(&path)(error)),
+            Ok(messages_lost) => return Ok(Repaired { messages_lost, ..Repaired::default() }),
         }
     }
     salvage(directory, &old, progress)
 }
 
-fn recount_in_place(connection: &mut Connection, options: &Options) -> rusqlite::Result<()> {
+fn recount_in_place(connection: &mut Connection, options: &Options) -> rusqlite::Result<Vec<Lost>> {
     writer::configure(connection, options)?;
     let transaction = connection.transaction()?;
+    let lost = lost::set_aside(&transaction, Rows::Whole)?;
     recount(&transaction)?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(lost)
 }
 
 /// Puts what can be read into a new database and that in the place of the old one.
@@ -90,8 +101,9 @@ fn salvage(
     let mut damaged = Vec::new();
     for table in tables(&transaction).map_err(in_database(&path))? {
         progress(&table.name);
-        if !table.copy(old, &transaction).map_err(in_database(&path))? {
-            rows_lost = true;
+        let copied = table.copy(old, &transaction).map_err(in_database(&path))?;
+        rows_lost |= copied != Copied::All;
+        if copied == Copied::Part {
             damaged.push(table);
         }
     }
@@ -100,7 +112,10 @@ fn salvage(
         progress(&table.name);
         table.copy_by_id(old, &transaction, &ids).map_err(in_database(&path))?;
     }
-    let messages_lost = lost_messages(&transaction).map_err(in_database(&path))?;
+    let named = named_files(&transaction).map_err(in_database(&path))?;
+    let loose_files = has_loose_files(directory, &named).map_err(at(directory))?;
+    let rows = if rows_lost { Rows::Missing { loose_files } } else { Rows::Whole };
+    let messages_lost = lost::set_aside(&transaction, rows).map_err(in_database(&path))?;
     recount(&transaction).map_err(in_database(&path))?;
     transaction.commit().map_err(in_database(&path))?;
     let named = named_files(&new).map_err(in_database(&path))?;
@@ -115,6 +130,11 @@ fn named_files(new: &Connection) -> rusqlite::Result<HashSet<i64>> {
     let mut find = new
         .prepare("SELECT content_file FROM message WHERE content_file IS NOT NULL AND finished_at IS NULL")?;
     find.query_map([], |row| row.get(0))?.collect()
+}
+
+fn has_loose_files(directory: &Path, named: &HashSet<i64>) -> std::io::Result<bool> {
+    let loose = |entry: &Entry| matches!(entry, Entry::Content(file) if !named.contains(file));
+    Ok(content::entries(directory)?.iter().any(loose))
 }
 
 /// Content whose message was lost is kept with the old database: the next start would delete it.
@@ -163,10 +183,20 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(String
     find.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
+/// How much of a query's rows is in the new database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copied {
+    /// Every row.
+    All,
+    /// Every row but those that break a rule of the new database: they were damaged.
+    Readable,
+    /// There may be more: the query met damage.
+    Part,
+}
+
 impl Table {
-    /// Copies forwards and, where that ends at damage, backwards. False where there may be more in between. Errors are
-    /// those of the new database.
-    fn copy(&self, old: &Connection, new: &Connection) -> rusqlite::Result<bool> {
+    /// Copies forwards and, where that ends at damage, backwards. Errors are those of the new database.
+    fn copy(&self, old: &Connection, new: &Connection) -> rusqlite::Result<Copied> {
         let order = |direction: &str| {
             let key: Vec<String> = self.key.iter().map(|column| format!("{column} {direction}")).collect();
             if key.is_empty() {
@@ -175,11 +205,11 @@ impl Table {
                 format!("ORDER BY {}", key.join(", "))
             }
         };
-        if self.copy_rows(old, new, &order("ASC"), None)? {
-            return Ok(true);
+        let forwards = self.copy_rows(old, new, &order("ASC"), None)?;
+        if forwards == Copied::Part {
+            self.copy_rows(old, new, &order("DESC"), None)?;
         }
-        self.copy_rows(old, new, &order("DESC"), None)?;
-        Ok(false)
+        Ok(forwards)
     }
 
     /// Copies the rows of these messages, one message at a time.
@@ -194,16 +224,16 @@ impl Table {
         Ok(())
     }
 
-    /// Copies the rows of one query until it ends (true) or meets damage (false).
+    /// Copies the rows of one query until it ends or meets damage.
     fn copy_rows(
         &self,
         old: &Connection,
         new: &Connection,
         which: &str,
         id: Option<i64>,
-    ) -> rusqlite::Result<bool> {
+    ) -> rusqlite::Result<Copied> {
         // Columns that a later version added keep their defaults.
-        let Ok(there) = columns(old, &self.name) else { return Ok(false) };
+        let Ok(there) = columns(old, &self.name) else { return Ok(Copied::Part) };
         let both: Vec<&str> = self
             .columns
             .iter()
@@ -211,28 +241,29 @@ impl Table {
             .filter(|column| there.iter().any(|(name, _)| name == column))
             .collect();
         if both.is_empty() {
-            return Ok(true);
+            return Ok(Copied::All);
         }
         let list = both.join(", ");
         let marks = vec!["?"; both.len()].join(", ");
         let mut insert =
             new.prepare_cached(&format!("INSERT OR REPLACE INTO {} ({list}) VALUES ({marks})", self.name))?;
         let Ok(mut read) = old.prepare(&format!("SELECT {list} FROM {} {which}", self.name)) else {
-            return Ok(false);
+            return Ok(Copied::Part);
         };
-        let Ok(mut rows) = read.query(params_from_iter(id)) else { return Ok(false) };
+        let Ok(mut rows) = read.query(params_from_iter(id)) else { return Ok(Copied::Part) };
+        let mut copied = Copied::All;
         loop {
             let row = match rows.next() {
                 Ok(Some(row)) => row,
-                Ok(None) => return Ok(true),
-                Err(_) => return Ok(false),
+                Ok(None) => return Ok(copied),
+                Err(_) => return Ok(Copied::Part),
             };
             let values: rusqlite::Result<Vec<Value>> =
                 (0..both.len()).map(|column| row.get(column)).collect();
-            let Ok(values) = values else { return Ok(false) };
-            // A row that breaks a rule of the new database was damaged.
+            let Ok(values) = values else { return Ok(Copied::Part) };
             match insert.execute(params_from_iter(values)) {
                 Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                    copied = Copied::Readable;
                 }
                 other => drop(other?),
             }
@@ -247,16 +278,6 @@ fn known_ids(new: &Connection) -> rusqlite::Result<Vec<i64>> {
          UNION SELECT message FROM attempt",
     )?;
     find.query_map([], |row| row.get(0))?.collect()
-}
-
-/// Messages with a recipient that is not final, or with content, and without their own row.
-fn lost_messages(new: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut find = new.prepare(
-        "SELECT message FROM recipient WHERE state NOT BETWEEN 2 AND 5 AND message NOT IN (SELECT id FROM message)
-         UNION SELECT id FROM content WHERE id NOT IN (SELECT id FROM message)",
-    )?;
-    let ids = find.query_map([], |row| row.get::<_, i64>(0))?;
-    ids.map(|id| Ok(QueueId::from_i64(id?).to_string())).collect()
 }
 
 /// Takes a message out with all its rows. Call `recount` afterwards.

@@ -154,6 +154,171 @@ fn any_spoiled_page_is_noticed_and_repaired_and_the_rest_of_the_mail_goes_on() {
     assert!(much_lost <= ROUNDS / 4, "in {much_lost} of {ROUNDS} rounds most of the mail was lost");
 }
 
+/// Overwrites the first page of this kind (SQLite's number: 10 is a leaf of keys, 13 one of rows) that holds `text`.
+fn spoil_leaf(directory: &Path, kind: u8, text: &[u8]) {
+    let path = directory.join("queue.db");
+    let database = std::fs::read(&path).expect("read");
+    let is_it = |page: &[u8]| page[0] == kind && page.windows(text.len()).any(|window| window == text);
+    let page = database.chunks(4096).position(is_it).expect("a leaf");
+    let mut file = std::fs::File::options().write(true).open(path).expect("open");
+    file.seek(SeekFrom::Start(page as u64 * 4096)).expect("seek");
+    file.write_all(&[0xff; 4096]).expect("written");
+}
+
+/// Everything is there after the repair, whole; returns what was named, which `verify` names, too.
+fn repair_all(directory: &Path, ids: &[QueueId]) -> Vec<(QueueId, String)> {
+    let repaired = repair(directory, &options(), &mut |_| {}).expect("repaired");
+    assert!(repaired.has_losses() && repaired.rows_lost);
+    let lost: Vec<(QueueId, String)> = repaired
+        .messages_lost
+        .into_iter()
+        .map(|lost| (lost.message.parse().expect("an id"), lost.what))
+        .collect();
+    let verified = verify(directory, &mut |_| {}).expect("verified");
+    let of_message = |id: &QueueId| {
+        let id = Some(id.to_string());
+        verified.problems.iter().filter(|p| p.message == id).map(|p| p.kind).collect::<Vec<_>>()
+    };
+    for (id, what) in lost.iter().take(50) {
+        assert_eq!(of_message(id), [ProblemKind::SetAside], "{what}");
+    }
+    assert_eq!(kinds(directory), [ProblemKind::SetAside], "the next one names them, too");
+    let queue = Queue::open(directory, options()).expect("open");
+    assert_eq!(list(&queue, &Selector::default()), ids, "no message is taken for finished");
+    ids.iter().for_each(|id| drop(queue.content_reader(*id).expect("content is kept")));
+    queue.close();
+    lost
+}
+
+fn only(id: QueueId) -> Selector {
+    Selector { ids: vec![id], ..Selector::default() }
+}
+
+#[test]
+fn a_message_whose_recipients_are_on_a_spoiled_page_is_named_and_set_aside_with_its_content() {
+    let (directory, ids) = queue_of(300);
+    spoil_leaf(directory.path(), 10, b"a@d3.example");
+    let lost = repair_all(directory.path(), &ids);
+    assert!(lost.len() > 20 && lost.len() < 200, "{}", lost.len());
+    assert!(lost.iter().all(|(_, what)| what == "a recipient of it is lost"), "{lost:?}");
+
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    let claims = claim_all(&queue, now());
+    assert_eq!(claims.len() + lost.len(), ids.len(), "the others go on");
+    assert!(claims.iter().all(|claim| lost.iter().all(|(id, _)| *id != claim.message.id)));
+    drop(claims);
+    let (first, second) = (lost[0].0, lost[1].0);
+    let shown = queue.reader().show(first).expect("read").expect("there");
+    let recipient = &shown.listed.recipients[0];
+    assert_eq!(shown.listed.recipients.len(), 1);
+    assert_eq!(recipient.state, RecipientState::Damaged);
+    assert_eq!(recipient.last_reply.as_deref(), Some("a recipient of it is lost"));
+    // Nothing is sent to nobody.
+    assert_eq!(queue.retry(&only(first), now()), Ok(0));
+    // The administrator knows from the log where it was to go.
+    let by = By { who: "carol", reason: "" };
+    let edit = Edit::Mailbox(mailbox("a@found.example"));
+    assert_eq!(
+        queue
+            .reader()
+            .count(ChangeKind::Redirect, &only(first), Page { after: None, limit: 9 })
+            .expect("read")
+            .0,
+        1
+    );
+    assert_eq!(queue.edit_step(&edit, &only(first), None, by, now()).expect("edited").recipients, 1);
+    let claim = claim_all(&queue, now()).into_iter().find(|claim| claim.message.id == first).expect("due");
+    assert_eq!((claim.next_hop.as_str(), &claim.recipients[0].recipient.orcpt), ("found.example", &None));
+    end(&queue, claim, now(), RecipientOutcome::Delivered);
+    assert_eq!(queue.drop_messages(&only(second), now()), Ok(1));
+    let counts = queue.reader().counts().expect("counts");
+    assert_eq!(counts.damaged, lost.len() as u64 - 2);
+    queue.close();
+    assert_eq!(kinds(directory.path()), [ProblemKind::SetAside], "the books are right");
+}
+
+#[test]
+fn a_message_that_lost_some_of_its_recipients_keeps_the_others() {
+    let directory = tempfile::tempdir().expect("directory");
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    let many: Vec<String> = (0..200).map(|n| format!("r{n}@one.example")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let id = put(&queue, &many, now());
+    queue.close();
+    drop(queue);
+    spoil_leaf(directory.path(), 10, b"r99@one.example");
+    let lost = repair_all(directory.path(), &[id]);
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    let kept: usize = claim_all(&queue, now()).iter().map(|claim| claim.recipients.len()).sum();
+    assert_eq!(lost, [(id, format!("{} recipients of it are lost", 200 - kept))]);
+    assert!(kept > 50);
+}
+
+#[test]
+fn a_message_whose_own_row_is_on_a_spoiled_page_gets_one_again() {
+    let (directory, ids) = queue_of(300);
+    spoil_leaf(directory.path(), 13, b"sender@example.org");
+    let lost = repair_all(directory.path(), &ids);
+    assert!(lost.len() > 5 && lost.len() < 100, "{}", lost.len());
+    assert!(lost.iter().all(|(_, what)| what == "its sender and what it asked for are lost"), "{lost:?}");
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    let first = lost[0].0;
+    let shown = queue.reader().show(first).expect("read").expect("there");
+    assert_eq!(
+        shown.listed.message.reverse_path.to_string(),
+        mta_smtp::address::ReversePath::Null.to_string()
+    );
+    assert!(now().duration_since(shown.listed.message.received_at).expect("past") < 10 * MINUTE);
+    // Its recipients are known: the administrator lets it go on.
+    assert_eq!(queue.retry(&only(first), now()), Ok(1));
+    let claim = claim_all(&queue, now()).into_iter().find(|claim| claim.message.id == first).expect("due");
+    assert_eq!(read(queue.content_reader(first).expect("content")), b"Subject: test\r\n\r\ntext\r\n");
+    end(&queue, claim, now(), RecipientOutcome::Delivered);
+}
+
+/// Of a large message only the header section lies in the database: it must not go out as the whole.
+#[test]
+fn a_large_message_without_its_row_is_never_sent_cut() {
+    let directory = tempfile::tempdir().expect("directory");
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    let mut large = queue.content();
+    large.write_all(&[b'x'; 100_000]).expect("written");
+    let large = large.finish_behind(b"Subject: large\r\n\r\n".to_vec()).expect("finished");
+    let id = accept(&queue, NewMessage { content: large, ..message(&queue, &["a@one.example"], now(), b"") });
+    let id = id.expect("accepted");
+    queue.close();
+    drop(queue);
+    spoil_leaf(directory.path(), 13, b"sender@example.org");
+    let repaired = repair(directory.path(), &options(), &mut |_| {}).expect("repaired");
+    let aside = repaired.aside.expect("set aside");
+    assert_eq!(std::fs::read_dir(aside.join("content")).expect("kept").count(), 1);
+    assert_eq!(repaired.messages_lost.len(), 1);
+    assert!(
+        repaired.messages_lost[0].what.contains("lies with the old database"),
+        "{repaired:?}",
+        repaired = repaired.messages_lost
+    );
+    assert_eq!(kinds(directory.path()), [ProblemKind::Content, ProblemKind::SetAside]);
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    assert_eq!(queue.retry(&only(id), now()), Ok(1));
+    assert!(queue.content_reader(id).is_err());
+}
+
+/// A database without damage whose rows somebody took out.
+#[test]
+fn a_message_without_recipients_is_set_aside_in_place() {
+    let (directory, ids) = queue_of(5);
+    by_hand(directory.path(), "DELETE FROM recipient WHERE message = (SELECT min(id) FROM message)");
+    let repaired = repair(directory.path(), &options(), &mut |_| {}).expect("repaired");
+    assert_eq!((repaired.aside, repaired.rows_lost), (None, false));
+    assert_eq!(repaired.messages_lost.len(), 1);
+    assert_eq!(repaired.messages_lost[0].message, ids[0].to_string());
+    assert_eq!(kinds(directory.path()), [ProblemKind::SetAside]);
+    let queue = Queue::open(directory.path(), options()).expect("open");
+    assert_eq!(list(&queue, &Selector::default()), ids);
+    drop(queue.content_reader(ids[0]).expect("content is kept"));
+}
+
 #[test]
 fn content_on_a_spoiled_page_is_set_aside_alone() {
     let (directory, ids) = queue_of(3);

@@ -50,7 +50,7 @@ pub struct Restore {
     subcommand,
     name = "verify",
     example = "{command_name} --json",
-    note = "Checks the database, its books, and the content against the rows. Works beside the daemon and while it is down. With --repair, while it is down, the books are counted again and what can be read of a damaged database is put into a new one; the old one is kept aside."
+    note = "Checks the database, its books, and the content against the rows. Works beside the daemon and while it is down. With --repair, while it is down, the books are counted again and what can be read of a damaged database is put into a new one; the old one is kept aside, and each message that lost something is named and set aside with what is left of it. Exit status 1 where anything is wrong or was lost."
 )]
 pub struct Verify {
     /// a backup in a directory, or another state directory; the queue itself, if not given

@@ -58,13 +58,15 @@ pub(super) fn verify(file: Option<&Path>, verb: &Verify) -> Ended {
     let verified = mta_queue::verify(&directory, &mut progress);
     line.end();
     let verified = verified.map_err(open_problem)?;
+    let lost = repaired.as_ref().is_some_and(mta_queue::Repaired::has_losses);
     if verb.json {
         output::print_json(json!({ "verified": verified, "repaired": repaired }));
     } else {
         let before = repaired.map_or_else(String::new, |repaired| repaired_text(&repaired));
         output::print(&format!("{before}{}", text(&verified)));
     }
-    Ok(if verified.problems.is_empty() { Exit::DONE } else { Exit::PROBLEMS })
+    let is_well = verified.problems.is_empty() && !lost;
+    Ok(if is_well { Exit::DONE } else { Exit::PROBLEMS })
 }
 
 fn problem(error: BackupError, remedy: &str) -> Problem {
@@ -104,8 +106,14 @@ fn repaired_text(repaired: &mta_queue::Repaired) -> String {
             aside.display()
         ),
     };
-    for id in &repaired.messages_lost {
-        let _ = writeln!(text, "  {id} cannot be read any more");
+    for lost in &repaired.messages_lost {
+        let _ = writeln!(text, "  {} {}", lost.message, lost.what);
+    }
+    if !repaired.messages_lost.is_empty() {
+        text.push_str(
+            "these are set aside with what is left of them (queue list --status damaged): queue show ID --body shows the\n\
+             content, trace ID what the log says of the recipients; then queue redirect or queue drop\n",
+        );
     }
     text
 }

@@ -66,7 +66,7 @@ impl Queue {
     }
 
     /// One piece of an edit of what is selected and not final, behind the message `after`. What a delivery holds is left
-    /// alone and counted. Blocks.
+    /// alone and counted. What is set aside waits again where it gets another mailbox; no other edit changes it. Blocks.
     ///
     /// # Errors
     /// What the database reports; `Invalid` where an address cannot be changed so.
@@ -78,7 +78,8 @@ impl Queue {
         by: By<'_>,
         now: SystemTime,
     ) -> Result<Changed, QueueError> {
-        let (keys, last) = self.inner.admin.keys(Kind::Edit, which, Page { after, limit: CHANGE_PIECE })?;
+        let kind = if matches!(edit, Edit::Mailbox(_)) { Kind::Redirect } else { Kind::Edit };
+        let (keys, last) = self.inner.admin.keys(kind, which, Page { after, limit: CHANGE_PIECE })?;
         if keys.is_empty() {
             return Ok(Changed { last, ..Changed::default() });
         }

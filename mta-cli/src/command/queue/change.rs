@@ -131,11 +131,12 @@ impl Change {
         let select = some_selection(selection, false, "queue redirect")?;
         let reason = verb.note.clone().unwrap_or_default();
         let new = verb.to.clone();
+        let count = if new.starts_with('@') { ChangeWord::Edit } else { ChangeWord::Redirect };
         Ok(Self {
             name: "redirect",
             request: Request::QueueRedirect(EditArguments { select: select.clone(), new, reason }),
             select,
-            count: ChangeWord::Edit,
+            count,
             would: format!("would be redirected to {}", verb.to),
             did: format!("redirected to {}", verb.to),
             question: Some(("Redirect", format!(" to {}?", verb.to))),

@@ -30,6 +30,7 @@ impl QueueOperations {
             ChangeWord::Release => ChangeKind::Release,
             ChangeWord::Drop => ChangeKind::Drop,
             ChangeWord::Edit => ChangeKind::Edit,
+            ChangeWord::Redirect => ChangeKind::Redirect,
         };
         let selector = self.selector(&arguments.select)?;
         steps(row, |after| {

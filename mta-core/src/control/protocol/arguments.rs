@@ -39,8 +39,10 @@ pub enum ChangeWord {
     /// `queue.drop`
     #[default]
     Drop,
-    /// `queue.bounce`, `queue.redirect` or `queue.reroute`
+    /// `queue.bounce`, `queue.reroute`, or `queue.redirect` to another domain
     Edit,
+    /// `queue.redirect` to another mailbox
+    Redirect,
 }
 
 /// How many recipients a change would concern.
