@@ -23,8 +23,8 @@ use crate::delivery::copy::copy_local;
 /// How long a lock is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// The pause between two looks at a lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two looks at a lock; short in tests, so that they meet at the lock often.
+const LOCK_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// A lock file that is older belongs to nobody any more.
 const STALE_AFTER: Duration = Duration::from_secs(600);
@@ -33,12 +33,15 @@ const STALE_AFTER: Duration = Duration::from_secs(600);
 const LOCK_MARK: &str = "mta";
 
 /// A mailbox that is open and locked.
+///
+/// The order of the fields matters: the lock file goes first, while the lock of the file itself still holds. The other
+/// way round the next delivery would come in between and read a lock file of the living as one of the dead.
 pub(super) struct Mbox {
     path: PathBuf,
+    lock: Option<LockFile>,
     file: File,
     /// How long it was.
     size: u64,
-    lock: Option<LockFile>,
 }
 
 impl Mbox {
@@ -57,7 +60,8 @@ impl Mbox {
             let same = is_same(path, &file);
             match locked {
                 Lock::Busy => {}
-                _ if !same => {}
+                // The lock file first, as below.
+                locked if !same => drop(locked),
                 locked => return Self::locked(path, file, locked, letter),
             }
             if Instant::now() > until {
@@ -76,7 +80,7 @@ impl Mbox {
             Lock::Taken(lock, left) => (Some(lock), left),
             Lock::NotPossible | Lock::Busy => (None, None),
         };
-        let mut mbox = Self { path: path.to_owned(), file, size: 0, lock };
+        let mut mbox = Self { path: path.to_owned(), lock, file, size: 0 };
         let prepared = mbox.prepare(left, letter);
         prepared.map_err(|error| trouble(path, &error))?;
         Ok(mbox)
@@ -129,7 +133,7 @@ impl Mbox {
         content: &mut dyn Read,
     ) -> Result<Answer, Answer> {
         let mut content = Tagged { inner: content, failed: false };
-        let written = self.write(letter, format, &mut content);
+        let written = self.write(letter, format, &mut content).and_then(|()| self.nothing_is_left());
         let failed = content.failed;
         match written {
             Ok(()) => Ok(Answer::Delivered(format!("delivered to {}", self.path.display()))),
@@ -159,6 +163,12 @@ impl Mbox {
         out.flush()?;
         drop(out);
         self.file.sync_all()
+    }
+
+    /// Takes back the note of the lock file, on stable storage like the message: neither a kill nor a power cut from here
+    /// on may leave anything by which the next delivery would cut off what was answered.
+    fn nothing_is_left(&self) -> io::Result<()> {
+        self.lock.as_ref().map_or(Ok(()), LockFile::nothing_is_left)
     }
 
     /// A message of others may end without a line end; what follows must begin on a line.
@@ -260,10 +270,10 @@ enum Lock {
     NotPossible,
 }
 
-/// What a lock file of ours says.
+/// What a lock file of ours says behind its first line, from before the first octet is written to the mailbox until the
+/// last one is on stable storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Left {
-    pid: u32,
     size: u64,
     unique: String,
 }
@@ -271,9 +281,8 @@ struct Left {
 impl Left {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
-        (words.next()? == LOCK_MARK).then_some(())?;
-        let (pid, size) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { pid, size, unique: words.next()?.to_owned() })
+        let (size, unique) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        Some(Self { size, unique })
     }
 }
 
@@ -306,14 +315,19 @@ impl LockFile {
                 }
                 Err(error) => return Err(error),
             }
-            let text = read_lock(&path);
-            let noted = text.as_deref().and_then(Left::parse);
+            let text = read_lock(&path).unwrap_or_default();
+            let (first, rest) = text.split_once('\n').unwrap_or_default();
             // We hold the lock of the file itself, which a living delivery of ours would have.
-            if noted.is_none() && !is_old(&path) {
+            let ours = first.strip_prefix(LOCK_MARK).is_some_and(|pid| pid.starts_with(' '));
+            if !ours && !is_old(&path) {
                 return Ok(Lock::Busy);
             }
-            left = noted;
-            std::fs::remove_file(&path)?;
+            left = Left::parse(rest).filter(|_| ours);
+            match std::fs::remove_file(&path) {
+                // Whoever left it has removed it himself: as good.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         Ok(Lock::Busy)
     }
@@ -322,7 +336,15 @@ impl LockFile {
     fn note(&mut self, size: u64, unique: &str) -> io::Result<()> {
         let mark = mark(unique);
         let unique = mark.rsplit(' ').next().unwrap_or_default();
-        writeln!(self.file, "{LOCK_MARK} {} {size} {unique}", std::process::id())?;
+        let first = own_line();
+        // One write: a lock file is empty or whole.
+        self.file.write_all(format!("{first}{size} {unique}\n").as_bytes())?;
+        self.file.sync_all()
+    }
+
+    /// What was noted holds no more.
+    fn nothing_is_left(&self) -> io::Result<()> {
+        self.file.set_len(own_line().len() as u64)?;
         self.file.sync_all()
     }
 
@@ -333,10 +355,16 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if !self.kept.get() {
+        // Another program may have taken ours for a stale one and made its own.
+        if !self.kept.get() && is_same(&self.path, &self.file) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// The first line of a lock file: whose it is.
+fn own_line() -> String {
+    format!("{LOCK_MARK} {}\n", std::process::id())
 }
 
 fn read_lock(path: &Path) -> Option<String> {

@@ -71,7 +71,7 @@ fn what_a_killed_delivery_left_is_cut_off_and_nothing_else() {
         (format!("From other Tue Nov 14 22:13:20 2023\n\n{}\n\n", "theirs ".repeat(1000)), true),
     ] {
         fs::write(&path, format!("{old}{left}")).unwrap();
-        fs::write(&lock, format!("mta 999999 {} abc-1\n", old.len())).unwrap();
+        fs::write(&lock, format!("mta 999999\n{} abc-1\n", old.len())).unwrap();
         assert!(matches!(appended(&path, b"Subject: y\r\n\r\n"), Ok(Answer::Delivered(_))));
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.contains(left.trim_end()), stays, "{left}");
@@ -105,6 +105,71 @@ fn only_an_own_regular_file_with_one_name_is_a_mailbox() {
     }
     assert_eq!(fs::read_to_string(path("target")).unwrap(), "x");
     assert!(!path("nowhere").exists());
+}
+
+#[test]
+fn a_delivery_killed_behind_its_end_is_not_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("anna");
+    let mut mbox = Mbox::open(&path, &LETTER).ok().unwrap();
+    assert!(mbox.append(&LETTER, MboxFormat::Mboxrd, &mut &b"Subject: first\r\n\r\n"[..]).is_ok());
+    // As where the process dies between the last sync and the unlocking: its lock file stays.
+    std::mem::forget(mbox);
+    assert!(folder.path().join("anna.lock").exists());
+    assert!(matches!(appended(&path, b"Subject: second\r\n\r\n"), Ok(Answer::Delivered(_))));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("Subject: first\n") && text.contains("Subject: second\n"), "{text}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// By which the test below tells its processes where they deliver to, and who they are.
+const SHARED: &str = "MTA_TEST_SHARED_MBOX";
+
+const PROCESSES: usize = 6;
+const MESSAGES: usize = 80;
+
+#[test]
+#[ignore = "a part of the next test, which runs it in processes of their own: locks of one process exclude nobody"]
+fn one_of_several_processes() {
+    let Ok(path) = std::env::var(SHARED) else { return };
+    let own = std::process::id();
+    for number in 0..MESSAGES {
+        let content = format!("Subject: {own} {number}\r\n\r\nbody\r\n");
+        let answer = appended(Path::new(&path), content.as_bytes());
+        assert!(matches!(answer, Ok(Answer::Delivered(_))), "{answer:?}");
+    }
+}
+
+#[test]
+fn what_several_processes_deliver_at_once_is_all_there() {
+    // In memory, where it can be had: a sync of the disk is not what is tried here.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let path = folder.path().join("anna");
+    let started: Vec<_> = (0..PROCESSES)
+        .map(|_| {
+            let name = concat!(module_path!(), "::one_of_several_processes");
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--ignored", "--exact", name.split_once("::").unwrap().1])
+                .env(SHARED, &path)
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let pids: Vec<_> = started.iter().map(std::process::Child::id).collect();
+    for process in started {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    for pid in pids {
+        for number in 0..MESSAGES {
+            let line = format!("\nSubject: {pid} {number}\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no lock file stays");
 }
 
 #[test]
