@@ -165,7 +165,7 @@ fn into_file(job: &Job, letter: &Letter<'_>, path: &Path, stream: &UnixStream) -
     }
     let mut opened = mbox::Mbox::open(path, letter)?;
     go(stream)?;
-    opened.append(letter, job.mbox_format, &mut Frames::new(stream))
+    opened.append(job.mbox_format, &mut Frames::new(stream))
 }
 
 fn into_maildir(letter: &Letter<'_>, path: &Path, content: &mut dyn Read) -> Result<Answer, Answer> {

@@ -30,7 +30,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 10
 const STALE_AFTER: Duration = Duration::from_secs(600);
 
 /// The beginning of what our lock files say.
-const LOCK_MARK: &str = "mta";
+const LOCK_MARK: &[u8] = b"mta";
 
 /// A mailbox that is open and locked.
 ///
@@ -42,6 +42,8 @@ pub(super) struct Mbox {
     file: File,
     /// How long it was.
     size: u64,
+    /// What the message begins with.
+    head: Vec<u8>,
 }
 
 impl Mbox {
@@ -80,7 +82,7 @@ impl Mbox {
             Lock::Taken(lock, left) => (Some(lock), left),
             Lock::NotPossible | Lock::Busy => (None, None),
         };
-        let mut mbox = Self { path: path.to_owned(), lock, file, size: 0 };
+        let mut mbox = Self { path: path.to_owned(), lock, file, size: 0, head: Vec::new() };
         let prepared = mbox.prepare(left, letter);
         prepared.map_err(|error| trouble(path, &error))?;
         Ok(mbox)
@@ -97,13 +99,23 @@ impl Mbox {
             self.file.sync_all()?;
             self.size = left.size;
         }
+        self.head = self.head(letter)?;
         match &mut self.lock {
-            Some(lock) => lock.note(self.size, letter.unique),
+            Some(lock) => lock.note(&Left { size: self.size, head: self.head.clone() }),
             None => Ok(()),
         }
     }
 
-    /// Whether what stands behind the noted end is the message that was being written, and nothing of anybody else.
+    /// The lines in front of a message's own header. A message of others may end without a line end; what follows must
+    /// begin on a line.
+    fn head(&mut self, letter: &Letter<'_>) -> io::Result<Vec<u8>> {
+        let line_end = if self.needs_line_end()? { "\n" } else { "" };
+        let (envelope, mark) = (envelope_line(letter), mark(letter.unique));
+        Ok(format!("{line_end}{envelope}{}{mark}\n", letter.trace()).into_bytes())
+    }
+
+    /// Whether what stands behind the noted end is the message that was being written, and nothing of anybody else: other
+    /// programs append to a mailbox, or write it anew, without a look at the lock file that stayed.
     fn is_our_remainder(&mut self, left: &Left) -> io::Result<bool> {
         const MOST: u64 = 1 << 30;
 
@@ -112,28 +124,25 @@ impl Mbox {
         }
         self.file.seek(SeekFrom::Start(left.size))?;
         let mut reader = io::BufReader::new(&self.file);
-        let mut line = Vec::new();
-        let mut envelopes = 0;
-        let mut ours = false;
-        let mark = mark(&left.unique);
-        while read_line(&mut reader, &mut line)? {
-            envelopes += usize::from(line.starts_with(b"From "));
-            ours |= line.trim_ascii_end() == mark.as_bytes();
+        let mut start = Vec::new();
+        reader.by_ref().take(left.head.len() as u64).read_to_end(&mut start)?;
+        if start != left.head {
+            return Ok(!start.is_empty() && left.head.starts_with(&start));
         }
-        // Killed before its own mark was written: then it is shorter than the head of a message.
-        let short = self.size - left.size < HEAD_OCTETS && envelopes <= 1;
-        Ok(envelopes <= 1 && (ours || short))
+        let mut line = Vec::new();
+        while read_line(&mut reader, &mut line)? {
+            // Of a line that is not read whole nobody knows what stands in it.
+            if line.len() > MAX_LINE || is_envelope_within(&line) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Appends the message.
-    pub(super) fn append(
-        &mut self,
-        letter: &Letter<'_>,
-        format: MboxFormat,
-        content: &mut dyn Read,
-    ) -> Result<Answer, Answer> {
+    pub(super) fn append(&mut self, format: MboxFormat, content: &mut dyn Read) -> Result<Answer, Answer> {
         let mut content = Tagged { inner: content, failed: false };
-        let written = self.write(letter, format, &mut content).and_then(|()| self.nothing_is_left());
+        let written = self.write(format, &mut content).and_then(|()| self.nothing_is_left());
         let failed = content.failed;
         match written {
             Ok(()) => Ok(Answer::Delivered(format!("delivered to {}", self.path.display()))),
@@ -147,18 +156,12 @@ impl Mbox {
         }
     }
 
-    fn write(&mut self, letter: &Letter<'_>, format: MboxFormat, content: &mut dyn Read) -> io::Result<()> {
+    fn write(&mut self, format: MboxFormat, content: &mut dyn Read) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.size))?;
-        let needs_line_end = self.needs_line_end()?;
-        self.file.seek(SeekFrom::End(0))?;
         let mut out = BufWriter::with_capacity(64 * 1024, &self.file);
-        if needs_line_end {
-            out.write_all(b"\n")?;
-        }
-        out.write_all(envelope_line(letter).as_bytes())?;
+        out.write_all(&self.head)?;
         let mut quoted = Quoted::new(&mut out, format);
-        let trace = format!("{}{}\n", letter.trace(), mark(letter.unique));
-        copy_local(content, trace.as_bytes(), &mut quoted)?;
+        copy_local(content, b"", &mut quoted)?;
         quoted.finish()?;
         out.flush()?;
         drop(out);
@@ -171,7 +174,6 @@ impl Mbox {
         self.lock.as_ref().map_or(Ok(()), LockFile::nothing_is_left)
     }
 
-    /// A message of others may end without a line end; what follows must begin on a line.
     fn needs_line_end(&mut self) -> io::Result<bool> {
         if self.size == 0 {
             return Ok(false);
@@ -198,8 +200,20 @@ impl Mbox {
     }
 }
 
-/// Octets of the lines in front of a message's own header, at least.
-const HEAD_OCTETS: u64 = 4096;
+/// Whether an envelope line (RFC 4155: `From `, and a time of day further on) begins in this line, other than one that
+/// we marked by a `>`. Not only at its start: the line before may have lacked its end.
+fn is_envelope_within(line: &[u8]) -> bool {
+    let signs = line.iter().take_while(|byte| **byte == b'>').count();
+    let text = line.get(signs..).unwrap_or_default();
+    memchr::memmem::find_iter(text, b"From ").any(|at| {
+        let rest = text.get(at..).unwrap_or_default();
+        let starts_line = at == 0 && signs == 0;
+        let has_time = rest.windows(6).any(|six| {
+            matches!(six, [b' ', a, b, b':', c, d] if [a, b, c, d].iter().all(|digit| digit.is_ascii_digit()))
+        });
+        starts_line || (at > 0 && has_time)
+    })
+}
 
 /// The line by which our own message is known again.
 fn mark(unique: &str) -> String {
@@ -274,15 +288,27 @@ enum Lock {
 /// last one is on stable storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Left {
+    /// How long the mailbox was.
     size: u64,
-    unique: String,
+    /// The first octets of the message that is written behind that.
+    head: Vec<u8>,
 }
 
 impl Left {
-    fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split_whitespace();
-        let (size, unique) = (words.next()?.parse().ok()?, words.next()?.to_owned());
-        Some(Self { size, unique })
+    fn parse(text: &[u8]) -> Option<Self> {
+        let end = memchr::memchr(b'\n', text)?;
+        let (numbers, head) = text.split_at_checked(end + 1)?;
+        let mut numbers = std::str::from_utf8(numbers).ok()?.split_whitespace();
+        let size = numbers.next()?.parse().ok()?;
+        let length = numbers.next()?.parse::<usize>().ok()?;
+        // What is not there whole was never followed by anything in the mailbox.
+        (head.len() == length && length > 0).then(|| Self { size, head: head.to_owned() })
+    }
+
+    fn to_text(&self) -> Vec<u8> {
+        let mut text = format!("{} {}\n", self.size, self.head.len()).into_bytes();
+        text.extend_from_slice(&self.head);
+        text
     }
 }
 
@@ -316,9 +342,10 @@ impl LockFile {
                 Err(error) => return Err(error),
             }
             let text = read_lock(&path).unwrap_or_default();
-            let (first, rest) = text.split_once('\n').unwrap_or_default();
+            let end = memchr::memchr(b'\n', &text).map_or(0, |at| at + 1);
+            let (first, rest) = text.split_at_checked(end).unwrap_or_default();
             // We hold the lock of the file itself, which a living delivery of ours would have.
-            let ours = first.strip_prefix(LOCK_MARK).is_some_and(|pid| pid.starts_with(' '));
+            let ours = first.strip_prefix(LOCK_MARK).is_some_and(|pid| pid.starts_with(b" "));
             if !ours && !is_old(&path) {
                 return Ok(Lock::Busy);
             }
@@ -332,13 +359,11 @@ impl LockFile {
         Ok(Lock::Busy)
     }
 
-    /// Notes how long the mailbox is, before anything is written to it.
-    fn note(&mut self, size: u64, unique: &str) -> io::Result<()> {
-        let mark = mark(unique);
-        let unique = mark.rsplit(' ').next().unwrap_or_default();
-        let first = own_line();
-        // One write: a lock file is empty or whole.
-        self.file.write_all(format!("{first}{size} {unique}\n").as_bytes())?;
+    /// Notes what is going to be written, before anything is.
+    fn note(&mut self, left: &Left) -> io::Result<()> {
+        let mut text = own_line();
+        text.extend(left.to_text());
+        self.file.write_all(&text)?;
         self.file.sync_all()
     }
 
@@ -363,15 +388,20 @@ impl Drop for LockFile {
 }
 
 /// The first line of a lock file: whose it is.
-fn own_line() -> String {
-    format!("{LOCK_MARK} {}\n", std::process::id())
+fn own_line() -> Vec<u8> {
+    let mut line = LOCK_MARK.to_owned();
+    line.extend_from_slice(format!(" {}\n", std::process::id()).as_bytes());
+    line
 }
 
-fn read_lock(path: &Path) -> Option<String> {
+fn read_lock(path: &Path) -> Option<Vec<u8>> {
+    /// More than a head has, which is two addresses and three names.
+    const MOST: u64 = 256 * 1024;
+
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let mut text = String::new();
-    file.take(1024).read_to_string(&mut text).ok()?;
+    let mut text = Vec::new();
+    file.take(MOST).read_to_end(&mut text).ok()?;
     Some(text)
 }
 
@@ -486,10 +516,11 @@ impl Read for Tagged<'_> {
     }
 }
 
-/// The next line, cut at a bound: what is looked for is short.
-fn read_line(from: &mut dyn io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    const MOST: usize = 4096;
+/// Octets of a line that are looked at.
+const MAX_LINE: usize = 4096;
 
+/// The next line, cut one octet behind that bound.
+fn read_line(from: &mut dyn io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     loop {
         let (used, ended) = {
@@ -499,7 +530,7 @@ fn read_line(from: &mut dyn io::BufRead, line: &mut Vec<u8>) -> io::Result<bool>
             }
             let end = memchr::memchr(b'\n', buffer).map(|at| at + 1);
             let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
-            let room = MOST.saturating_sub(line.len()).min(part.len());
+            let room = (MAX_LINE + 1).saturating_sub(line.len()).min(part.len());
             line.extend_from_slice(part.get(..room).unwrap_or_default());
             (part.len(), end.is_some())
         };

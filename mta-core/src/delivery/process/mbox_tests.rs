@@ -14,7 +14,7 @@ const LETTER: Letter<'_> = Letter {
 };
 
 fn appended(path: &Path, content: &[u8]) -> Result<Answer, Answer> {
-    Mbox::open(path, &LETTER)?.append(&LETTER, MboxFormat::Mboxrd, &mut &content[..])
+    Mbox::open(path, &LETTER)?.append(MboxFormat::Mboxrd, &mut &content[..])
 }
 
 const HEAD: &str = "From sender@else.example Tue Nov 14 22:13:20 2023\nReturn-Path: <sender@else.example>\n\
@@ -53,7 +53,7 @@ fn a_content_that_breaks_off_leaves_nothing() {
     let path = folder.path().join("anna");
     fs::write(&path, "From old\n\nx\n\n").unwrap();
     let mut mbox = Mbox::open(&path, &LETTER).ok().unwrap();
-    let answer = mbox.append(&LETTER, MboxFormat::Mboxrd, &mut Broken(b"Subject: x\r\n\r\nhalf"));
+    let answer = mbox.append(MboxFormat::Mboxrd, &mut Broken(b"Subject: x\r\n\r\nhalf"));
     assert!(matches!(answer, Err(Answer::Deferred { status: (3, 0), .. })), "{answer:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "From old\n\nx\n\n");
 }
@@ -63,19 +63,35 @@ fn what_a_killed_delivery_left_is_cut_off_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let (path, lock) = (folder.path().join("anna"), folder.path().join("anna.lock"));
     let old = "From old\n\nx\n\n";
+    let theirs = "From other Tue Nov 14 22:13:20 2023\n\ntheirs\n\n";
     for (left, stays) in [
+        // The message that was being written, killed anywhere in it.
+        ("From send".to_owned(), false),
+        (HEAD[..HEAD.len() - 1].to_owned(), false),
+        (HEAD.to_owned(), false),
         (format!("{HEAD}Subject: half a mess"), false),
-        ("From brok".to_owned(), false),
-        // Somebody else wrote behind it, or in its place.
-        (format!("{HEAD}Subject: half\n\nFrom other Tue Nov 14 22:13:20 2023\n\ntheirs\n\n"), true),
+        (format!("{HEAD}Subject: From me at ten\n\n>From you Tue Nov 14 22:13:20 2023\nFrom"), false),
+        // Killed before that: somebody else has written a message, short or long.
+        ("From brok".to_owned(), true),
+        (theirs.to_owned(), true),
         (format!("From other Tue Nov 14 22:13:20 2023\n\n{}\n\n", "theirs ".repeat(1000)), true),
+        // Somebody has put more fields into the old messages.
+        ("Status: RO\n\nthe end of the old message\n\n".to_owned(), true),
+        (format!("the end of the old message\n\n{HEAD}Subject: half\n"), true),
+        // Killed in the middle, and somebody has written behind it, on a line of its own or not.
+        (format!("{HEAD}Subject: half\n\n{theirs}"), true),
+        (format!("{HEAD}Subject: half{theirs}"), true),
+        (format!("{HEAD}Subject: {}{theirs}", "x".repeat(MAX_LINE)), true),
+        (format!("From sen{theirs}"), true),
     ] {
+        let noted = Left { size: old.len() as u64, head: HEAD.into() }.to_text();
+        fs::write(&lock, [b"mta 999999\n", &noted[..]].concat()).unwrap();
         fs::write(&path, format!("{old}{left}")).unwrap();
-        fs::write(&lock, format!("mta 999999\n{} abc-1\n", old.len())).unwrap();
         assert!(matches!(appended(&path, b"Subject: y\r\n\r\n"), Ok(Answer::Delivered(_))));
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.contains(left.trim_end()), stays, "{left}");
-        assert!(text.starts_with(old) && text.ends_with(&format!("{HEAD}Subject: y\n\n\n")), "{text}");
+        let line_end = if left.ends_with('\n') { "" } else { "\n" };
+        let kept = if stays { format!("{left}{line_end}") } else { String::new() };
+        assert_eq!(text, format!("{old}{kept}{HEAD}Subject: y\n\n\n"), "{left}");
         assert!(!lock.exists());
     }
 }
@@ -108,11 +124,20 @@ fn only_an_own_regular_file_with_one_name_is_a_mailbox() {
 }
 
 #[test]
+fn a_note_that_is_not_whole_notes_nothing() {
+    let whole = Left { size: 13, head: HEAD.into() }.to_text();
+    assert_eq!(Left::parse(&whole), Some(Left { size: 13, head: HEAD.into() }));
+    for end in 0..whole.len() {
+        assert_eq!(Left::parse(&whole[..end]), None, "{end}");
+    }
+}
+
+#[test]
 fn a_delivery_killed_behind_its_end_is_not_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("anna");
     let mut mbox = Mbox::open(&path, &LETTER).ok().unwrap();
-    assert!(mbox.append(&LETTER, MboxFormat::Mboxrd, &mut &b"Subject: first\r\n\r\n"[..]).is_ok());
+    assert!(mbox.append(MboxFormat::Mboxrd, &mut &b"Subject: first\r\n\r\n"[..]).is_ok());
     // As where the process dies between the last sync and the unlocking: its lock file stays.
     std::mem::forget(mbox);
     assert!(folder.path().join("anna.lock").exists());
