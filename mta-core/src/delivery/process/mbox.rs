@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 
 use super::child::Letter;
 use super::protocol::Answer;
+use super::quoted::Quoted;
 use super::server::MboxFormat;
 use crate::delivery::copy::copy_local;
 
@@ -420,88 +421,6 @@ pub(super) fn envelope_line(letter: &Letter<'_>) -> String {
     let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let date = at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string();
     format!("From {sender} {date}\n")
-}
-
-/// Marks lines that begin with `From `, and ends the message with an empty line.
-pub(super) struct Quoted<W> {
-    out: W,
-    format: MboxFormat,
-    /// The beginning of a line, as long as it may still be one to be marked.
-    start: Vec<u8>,
-    in_start: bool,
-    last: u8,
-}
-
-impl<W: Write> Quoted<W> {
-    pub(super) fn new(out: W, format: MboxFormat) -> Self {
-        Self { out, format, start: Vec::new(), in_start: true, last: b'\n' }
-    }
-
-    /// The last line end, and the empty line that parts messages.
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        self.put_start(false)?;
-        if self.last != b'\n' {
-            self.out.write_all(b"\n")?;
-        }
-        self.out.write_all(b"\n")
-    }
-
-    fn put_start(&mut self, marked: bool) -> io::Result<()> {
-        if marked {
-            self.out.write_all(b">")?;
-        }
-        self.out.write_all(&self.start)?;
-        if let Some(last) = self.start.last() {
-            self.last = *last;
-        }
-        self.start.clear();
-        Ok(())
-    }
-
-    /// Takes one octet of the beginning of a line.
-    fn at_start(&mut self, byte: u8) -> io::Result<()> {
-        const FROM: &[u8] = b"From ";
-
-        self.start.push(byte);
-        let signs = match self.format {
-            MboxFormat::Mboxrd => self.start.iter().take_while(|byte| **byte == b'>').count(),
-            MboxFormat::Mboxo => 0,
-        };
-        let rest = self.start.get(signs..).unwrap_or_default();
-        if rest == FROM {
-            self.in_start = false;
-            return self.put_start(true);
-        }
-        if !FROM.starts_with(rest) {
-            self.in_start = byte == b'\n';
-            return self.put_start(false);
-        }
-        Ok(())
-    }
-}
-
-impl<W: Write> Write for Quoted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut rest = bytes;
-        while let Some((&byte, after)) = rest.split_first() {
-            if self.in_start {
-                self.at_start(byte)?;
-                rest = after;
-                continue;
-            }
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            let (line, after) = rest.split_at(end);
-            self.out.write_all(line)?;
-            self.last = line.last().copied().unwrap_or(self.last);
-            self.in_start = self.last == b'\n';
-            rest = after;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// Remembers whether it was the reading that failed.

@@ -1,8 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use proptest::prelude::*;
-
 use super::*;
 
 const LETTER: Letter<'_> = Letter {
@@ -206,33 +204,4 @@ fn another_lock_file_is_waited_for_until_it_is_old() {
     let old = SystemTime::now() - STALE_AFTER - Duration::from_secs(60);
     File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
     assert!(matches!(LockFile::take(&path), Ok(Lock::Taken(_, None))));
-}
-
-fn quoted(text: &[u8], format: MboxFormat, piece: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut writer = Quoted::new(&mut out, format);
-    for part in text.chunks(piece) {
-        writer.write_all(part).unwrap();
-    }
-    writer.finish().unwrap();
-    out
-}
-
-proptest! {
-    #[test]
-    fn marked_lines_can_be_unmarked(text in "(From |>|F|\n|From|x){0,40}", piece in 1usize..9) {
-        let marked = quoted(text.as_bytes(), MboxFormat::Mboxrd, piece);
-        prop_assert_eq!(&marked, &quoted(text.as_bytes(), MboxFormat::Mboxrd, 1000));
-        let marked = String::from_utf8(marked).unwrap();
-        let lines = marked.split_inclusive('\n').map(|line| {
-            prop_assert!(!line.starts_with("From "));
-            let signs = line.len() - line.trim_start_matches('>').len();
-            Ok(if signs > 0 && line[signs..].starts_with("From ") { &line[1..] } else { line })
-        });
-        let mut plain = lines.collect::<Result<String, TestCaseError>>()?;
-        prop_assert_eq!(plain.pop(), Some('\n'));
-        let mut expected = text;
-        if !expected.is_empty() && !expected.ends_with('\n') { expected.push('\n'); }
-        prop_assert_eq!(plain, expected);
-    }
 }

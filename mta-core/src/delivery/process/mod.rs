@@ -28,6 +28,7 @@ mod client;
 mod mbox;
 mod pipe;
 pub mod protocol;
+mod quoted;
 mod server;
 
 pub use child::run as run_child;
