@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -23,7 +24,10 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is kept of its output, octets.
-const OUTPUT: u64 = 2048;
+const OUTPUT: usize = 2048;
+
+/// How long what a command has said is waited for once it has ended.
+const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs `command` by the shell.
 pub(super) fn run(
@@ -58,21 +62,46 @@ pub(super) fn run(
         .stderr(err)
         .spawn()
         .map_err(|error| failed("cannot be started", error))?;
-    let said = std::thread::spawn(move || {
-        let mut output = output;
-        let mut text = Vec::new();
-        let _ = output.by_ref().take(OUTPUT).read_to_end(&mut text);
-        let _ = io::copy(&mut output, &mut io::sink());
-        String::from_utf8_lossy(&text).into_owned()
-    });
-    let fed = feed(&mut child, letter, content);
+    let said = listen(output);
+    let until = Instant::now() + TIMEOUT;
+    let fed = feed_until(until, &mut child, letter, content);
     if let Err(Fed::Content(error)) = fed {
         stop(&mut child);
         return Err(failed("the content did not come whole", error));
     }
-    let status = wait(&mut child).map_err(|error| failed("its end", error))?;
-    let said = status.and_then(|_| said.join().ok()).unwrap_or_default();
+    let status = wait(&mut child, until).map_err(|error| failed("its end", error))?;
+    let said = collect(&said);
+    let said = String::from_utf8_lossy(&said);
     Ok(answer(command, status, said.lines().next().unwrap_or_default()))
+}
+
+/// Reads what a command says, on a thread of its own: the first octets are handed on as they come, the rest is thrown
+/// away.
+fn listen(mut output: io::PipeReader) -> Receiver<Vec<u8>> {
+    let (tell, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut left, mut buffer) = (OUTPUT, [0; OUTPUT]);
+        while let Some(room) = buffer.get_mut(..left).filter(|room| !room.is_empty())
+            && let Ok(count @ 1..) = output.read(room)
+        {
+            let _ = tell.send(room.get(..count).unwrap_or_default().to_owned());
+            left = left.saturating_sub(count);
+        }
+        drop(tell);
+        let _ = io::copy(&mut output, &mut io::sink());
+    });
+    said
+}
+
+/// What an ended command has said. A process that it left behind, in a session of its own, may hold the output open for
+/// ever, so the end of it is not waited for.
+fn collect(said: &Receiver<Vec<u8>>) -> Vec<u8> {
+    let until = Instant::now() + OUTPUT_WAIT;
+    let mut text = Vec::new();
+    while let Ok(part) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        text.extend_from_slice(&part);
+    }
+    text
 }
 
 /// Why a command did not get all of the message.
@@ -80,6 +109,28 @@ enum Fed {
     Content(io::Error),
     /// It does not want it; its exit status says more.
     Command,
+}
+
+/// Hands the message over. A command that neither reads nor ends is killed when its time is over.
+fn feed_until(
+    until: Instant,
+    child: &mut Child,
+    letter: &Letter<'_>,
+    content: &mut dyn Read,
+) -> Result<(), Fed> {
+    let pid = child.id();
+    let (done, is_done) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let left = until.saturating_duration_since(Instant::now());
+        if is_done.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            stop_group(pid);
+        }
+    });
+    let fed = feed(child, letter, content);
+    // Before the command is waited for: its number stays its own until then.
+    drop(done);
+    let _ = watch.join();
+    fed
 }
 
 fn feed(child: &mut Child, letter: &Letter<'_>, content: &mut dyn Read) -> Result<(), Fed> {
@@ -117,13 +168,13 @@ impl Read for Tagged<'_> {
 }
 
 /// Its exit status; nothing where it took too long and was killed.
-fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let until = Instant::now() + TIMEOUT;
+fn wait(child: &mut Child, until: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             // What it started and left behind goes with it.
-            stop_group(child);
-            return Ok(Some(status));
+            stop_group(child.id());
+            let too_long = status.signal().is_some() && Instant::now() > until;
+            return Ok(Some(status).filter(|_| !too_long));
         }
         if Instant::now() > until {
             stop(child);
@@ -134,12 +185,12 @@ fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
 }
 
 fn stop(child: &mut Child) {
-    stop_group(child);
+    stop_group(child.id());
     let _ = child.wait();
 }
 
-fn stop_group(child: &Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+fn stop_group(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         let _ = kill_process_group(pid, Signal::KILL);
     }
@@ -205,5 +256,38 @@ mod tests {
         let got = std::fs::read_to_string(home.path().join("got")).unwrap();
         assert!(got.starts_with("From s$(id)@else.example Tue Nov 14 22:13:20 2023\nReturn-Path:"), "{got}");
         assert_eq!(plain("s$(id)@else.example"), "s__id_@else.example");
+    }
+
+    #[test]
+    fn what_a_command_leaves_behind_is_not_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        // It lives on for a minute and holds the output open.
+        let command = "setsid sh -c 'echo $$ > left; sleep 60; : > ended' & cat >/dev/null; echo no room; \
+                       until [ -s left ]; do sleep 0.05; done; exit 75";
+        let answer = run(command, home.path(), "anna", &LETTER, &mut &b"Subject: x\r\n\r\n"[..]);
+        assert!(!home.path().join("ended").exists(), "its end was waited for");
+        let left = std::fs::read_to_string(home.path().join("left")).unwrap();
+        stop_group(left.trim().parse().unwrap());
+        match answer {
+            Ok(Answer::Deferred { text, .. }) => assert!(text.contains("no room"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_command_that_does_not_read_is_ended() {
+        let home = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("3600")
+            .current_dir(home.path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // More than a pipe holds, and no time left.
+        let content = b"Subject: x\r\n\r\nbody\r\n".repeat(100_000);
+        let until = Instant::now();
+        assert!(matches!(feed_until(until, &mut child, &LETTER, &mut &content[..]), Err(Fed::Command)));
+        assert!(matches!(wait(&mut child, until), Ok(None)));
     }
 }
