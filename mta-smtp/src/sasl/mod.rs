@@ -158,7 +158,10 @@ enum State {
     ScramStart(scram::Start),
     ScramFirst(scram::ClientFirst),
     ScramFinal(scram::ClientFinal),
+    /// Everything was said, and what the server had to prove is proven.
     Finished,
+    /// Something went wrong: no success is believed any more.
+    Failed,
 }
 
 impl Client {
@@ -205,24 +208,35 @@ impl Client {
     ///
     /// When the challenge breaks the mechanism's rules; the exchange is to be cancelled then.
     pub fn step(&mut self, challenge: &[u8]) -> Result<Vec<u8>, SaslError> {
-        match std::mem::replace(&mut self.state, State::Finished) {
+        // Fails closed: whatever goes wrong here, `finish` says so.
+        match std::mem::replace(&mut self.state, State::Failed) {
             // A server that ignored the initial response and asks with an empty challenge gets it now (RFC 4954 4).
-            State::PlainStart(credentials) if challenge.is_empty() => Ok(plain(&credentials)),
+            State::PlainStart(credentials) if challenge.is_empty() => {
+                self.state = State::Finished;
+                Ok(plain(&credentials))
+            }
             // Servers word and translate these prompts as they like; only their order is known.
             State::LoginName(credentials) => {
                 let name = credentials.username.clone().into_bytes();
                 self.state = State::LoginPassword(credentials);
                 Ok(name)
             }
-            State::LoginPassword(credentials) => Ok(credentials.password.into_bytes()),
+            State::LoginPassword(credentials) => {
+                self.state = State::Finished;
+                Ok(credentials.password.into_bytes())
+            }
             State::ScramFirst(first) => {
                 let (message, next) = first.challenge(challenge)?;
                 self.state = State::ScramFinal(next);
                 Ok(message)
             }
-            State::ScramFinal(last) => last.verify(challenge).map(|()| Vec::new()),
+            State::ScramFinal(last) => {
+                last.verify(challenge)?;
+                self.state = State::Finished;
+                Ok(Vec::new())
+            }
             State::PlainStart(_) | State::ScramStart(_) => Err(SaslError::Malformed),
-            State::Finished => Err(SaslError::TooManySteps),
+            State::Finished | State::Failed => Err(SaslError::TooManySteps),
         }
     }
 
@@ -251,6 +265,24 @@ mod tests {
 
     fn credentials() -> Credentials {
         Credentials::new("user", "pencil").unwrap()
+    }
+
+    #[test]
+    fn after_an_error_no_success_is_believed() {
+        let exchange = |mechanism, challenges: &[&[u8]]| {
+            let mut client = Client::new(mechanism, credentials()).unwrap();
+            let _ = client.initial();
+            let last = challenges.iter().map(|challenge| client.step(challenge).is_ok()).last();
+            (last, client.finish())
+        };
+        let not_proven = Err(SaslError::ServerNotAuthenticated);
+        for challenges in
+            [&[&b""[..]][..], &[b"e=other-error"], &[b"r=x,s=AA==,i=4096"], &[b"", b""], &[b"", b"v=x"]]
+        {
+            assert_eq!(exchange(Mechanism::ScramSha256, challenges), (Some(false), not_proven));
+        }
+        assert_eq!(exchange(Mechanism::Login, &[b"Name", b"Word"]), (Some(true), Ok(())));
+        assert_eq!(exchange(Mechanism::Login, &[b"Name", b"Word", b"more"]), (Some(false), not_proven));
     }
 
     #[test]
