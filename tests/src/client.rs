@@ -172,6 +172,16 @@ impl SmtpClient {
         Ok(chain)
     }
 
+    /// Ends TLS (close_notify) and sends these bytes behind it, as they are.
+    pub fn end_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Stream::Tls(tls) = self.stream.get_mut() else {
+            return Err(io::Error::other("TLS is not on"));
+        };
+        tls.conn.send_close_notify();
+        tls.flush()?;
+        tls.sock.write_all(bytes)
+    }
+
     /// Sends one message; the reply to the end of data, or to the first command that was refused.
     pub fn deliver(&mut self, from: &str, to: &[&str], content: &[u8]) -> io::Result<Reply> {
         let mut reply = self.command(&format!("MAIL FROM:<{from}>"))?;

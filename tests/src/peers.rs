@@ -126,7 +126,8 @@ impl Service {
     /// It ended, or nobody listens; its log is in the error.
     pub fn start(program: &str, arguments: &[&str], folder: &Path, listens: SocketAddr) -> io::Result<Self> {
         let path = find(program).ok_or_else(|| io::Error::other(format!("{program} is not installed")))?;
-        let log = folder.join(format!("{program}.log"));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let log = folder.join(format!("{name}.log"));
         let output = fs::File::create(&log)?;
         let child = Command::new(path)
             .args(arguments)
