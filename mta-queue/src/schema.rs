@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] = &[
     VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9,
-    VERSION_10, VERSION_11, VERSION_12, VERSION_13,
+    VERSION_10, VERSION_11, VERSION_12, VERSION_13, VERSION_14,
 ];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
@@ -311,6 +311,11 @@ const VERSION_13: &str = "
     ) WITHOUT ROWID;
     CREATE INDEX recipient_answer_domain ON recipient_answer (domain);
     CREATE INDEX recipient_answer_age ON recipient_answer (known, asked_at);
+";
+
+/// Users whose password is known elsewhere, and of whom something has to be kept here: that what they send is held, say.
+const VERSION_14: &str = "
+    ALTER TABLE user ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

@@ -255,6 +255,80 @@ fn other_users_hand_in_mail_without_any_right() {
     );
 }
 
+/// A null client: everything goes to another host, and what leaves looks as if it came from the domain that takes the answers.
+#[test]
+fn a_host_that_only_sends_writes_as_the_domain_that_takes_the_answers() {
+    let mut lab = started(&[
+        ("sendmail.origin", "\"router.lan\""),
+        ("rewrite.sender_domain", "\"example.org\""),
+        ("rewrite.from_domains", "[\"router.lan\", \"localhost\"]"),
+    ]);
+    let words = ["-t", "-i"];
+    let input = b"To: alice@own.example, ops <root>\nCc: admin@localhost\nFrom: root (Cron Daemon)\nSubject: one\n\nx\n";
+    expect(&sendmail(&lab, None, &words, input), 0);
+    let text = mailbox(&lab, "alice", 1).remove(0);
+    for part in [
+        "Return-Path: <root@example.org>\n",
+        "\nFrom: root@example.org (Cron Daemon)\n",
+        "\nTo: alice@own.example, ops <root@example.org>\n",
+        "\nCc: admin@example.org\n",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    // In the envelope alone, where that is wanted; bare names are completed all the same.
+    lab.lab
+        .daemon_mut()
+        .change_settings(|settings| settings.set("rewrite.header", "false"))
+        .expect("written");
+    lab.daemon().reload();
+    assert!(lab.daemon().wait_for_log(WITHIN, |line| line.contains("event=reloaded")).is_some());
+    let input = b"To: alice@own.example, ops <root>\nCc: admin@localhost\nSubject: two\n\nx\n";
+    expect(&sendmail(&lab, None, &words, input), 0);
+    let texts = mailbox(&lab, "alice", 2);
+    let text = texts.iter().find(|text| text.contains("Subject: two")).expect("the second");
+    for part in ["Return-Path: <root@example.org>\n", "ops <root@router.lan>\n", "\nCc: admin@localhost\n"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+}
+
+/// A script that loops: what it hands in beyond its hour waits in the maildrop, and is not lost.
+#[test]
+fn mail_of_one_user_beyond_the_bound_of_an_hour_waits() {
+    let site = started(&[("sendmail.max_messages_per_hour", "2")]);
+    if !nix::unistd::geteuid().is_root() || single_user() {
+        println!("SKIPPED: needs root, to become somebody else");
+        return;
+    }
+    for n in 0..4 {
+        let input = format!("Subject: number {n}\n\nx\n");
+        expect(&sendmail(&site, Some(NOBODY), &["alice"], input.as_bytes()), 0);
+    }
+    expect(&sendmail(&site, None, &["alice"], b"Subject: root is not counted\n\nx\n"), 0);
+    assert!(site.wait_for_files(|| dropped(&site).len() == 2), "two wait");
+    let texts = mailbox(&site, "alice", 3);
+    assert_eq!(texts.iter().filter(|text| text.contains("Subject: number")).count(), 2);
+    let told = site.daemon().log().iter().filter(|line| line.contains("event=local-rate")).count();
+    assert_eq!(told, 1, "said once");
+}
+
+/// `newaliases` checks the files for everybody, and has the daemon read them for administrators alone.
+#[test]
+fn only_an_administrator_has_the_aliases_read_again() {
+    let lab = started(&[("local.enable", "true")]);
+    if !nix::unistd::geteuid().is_root() || single_user() {
+        println!("SKIPPED: needs root, to become somebody else");
+        return;
+    }
+    let run = |name: &str, uid: Option<u32>, words: &[&str]| under_name(&lab, name, uid, words, b"");
+    expect(&run("newaliases", None, &[]), 0);
+    for (name, words) in [("newaliases", &[][..]), ("sendmail", &["-bi"])] {
+        let output = run(name, Some(NOBODY), words);
+        expect(&output, 77);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.lines().count() == 1 && said.contains("admin_group"), "cause and remedy: {said}");
+    }
+}
+
 /// In a namespace of one user nobody else can be.
 fn single_user() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {

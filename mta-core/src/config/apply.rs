@@ -51,12 +51,14 @@ impl Config {
         options.write_timeout = smtp.write_timeout;
         options.greeting_wait = smtp.greeting_wait;
         options.sender_rewrite = self.sender_rewrite();
+        options.rewrite_header = self.rewrite.header;
         options.local = inbound::LocalOptions {
             maildrop: self.maildrop(),
             origin: self.origin(),
             any_sender: self.sendmail.any_sender,
             trusted_users: self.sendmail.trusted_users.clone(),
             sessions_per_user: size(self.sendmail.max_sessions_per_user),
+            messages_per_hour: u64::from(self.sendmail.max_messages_per_hour),
         };
         let limits = &mut options.limits;
         limits.recipients = size(smtp.max_recipients);
@@ -332,6 +334,7 @@ impl Config {
                 .external_auth
                 .clone()
                 .map(|socket| external::External { socket, timeout: submission.external_timeout }),
+            client_ca_file: submission.client_ca_file.clone(),
         }
     }
 
@@ -354,7 +357,7 @@ impl Config {
         let submission = &self.submission;
         inbound::SubmissionOptions {
             auth_in_clear: submission.auth_in_clear,
-            client_certificates: submission.client_certificates,
+            client_certificates: submission.asks_for_certificates(),
             check_sender: submission.check_sender,
             received_client: submission.received_client,
             login: self.login_options(),

@@ -165,6 +165,8 @@ pub struct Submission {
     pub auth_in_clear: bool,
     /// Whether clients are asked for a certificate.
     pub client_certificates: bool,
+    /// The authorities that vouch for them.
+    pub client_ca_file: Option<PathBuf>,
     /// Whether a user may send only as what is his.
     pub check_sender: bool,
     /// Whether the trace line names the user's machine.
@@ -197,6 +199,13 @@ pub struct Submission {
     pub brake_recipients: u32,
     /// How many times the busiest hour is too many.
     pub brake_factor: u32,
+}
+
+impl Submission {
+    /// Whether clients are asked for a certificate: without one no authority can vouch for it.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.client_certificates || self.client_ca_file.is_some()
+    }
 }
 
 /// The certificate shown to clients. Without one the server makes its own key and self-signed certificate.
@@ -296,9 +305,11 @@ pub struct Alias {
     pub max_targets: u32,
 }
 
-/// Rewriting of reverse-paths, for a null client.
+/// Rewriting of senders, for a null client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rewrite {
+    /// In the header too.
+    pub header: bool,
     /// The domain put in place of those in `from_domains`; unset rewrites nothing.
     pub sender_domain: Option<DomainName>,
     /// Domains that are replaced; empty means the host name, `localhost` and `localhost.localdomain`.

@@ -19,6 +19,8 @@ pub struct Sendmail {
     pub trusted_users: Vec<String>,
     /// Sessions at a time of one user.
     pub max_sessions_per_user: u32,
+    /// Messages of one user within an hour; 0 is no bound.
+    pub max_messages_per_hour: u32,
 }
 
 impl Config {

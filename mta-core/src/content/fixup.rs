@@ -1,7 +1,8 @@
 //! The first stage: what our own users submit is checked and completed (RFC 6409 8).
 //!
 //! What it does: who stands in From and Sender; a Date, a Message-ID and a From where there is none; Bcc goes. What it does
-//! not: it changes nothing else, so that a signature which the user's program made goes on to hold.
+//! not: it changes nothing else, so that a signature which the user's program made goes on to hold. Bare names have got their
+//! domain before (`addresses`).
 
 use mta_queue::QueueId;
 use mta_smtp::address::{Domain, Mailbox, ReversePath};
@@ -294,6 +295,7 @@ mod tests {
             tls: None,
             hostname: Domain::parse("mx.example").expect("a domain"),
             verifier: None,
+            addresses: Default::default(),
             keys: None,
         }
     }

@@ -179,6 +179,28 @@ impl Header {
         removed
     }
 
+    /// Gives fields another value, colon and name left as they are.
+    pub(crate) fn change(&mut self, mut new_value: impl FnMut(&Field<'_>) -> Option<Vec<u8>>) {
+        let mut changed = None;
+        let mut before = 0;
+        for field in self.fields() {
+            let value = new_value(&field).filter(|_| !field.name.is_empty());
+            if let Some(value) = value {
+                let octets =
+                    changed.get_or_insert_with(|| self.octets.get(..before).unwrap_or_default().to_vec());
+                let name = field.octets.len() - field.value.len();
+                octets.extend_from_slice(field.octets.get(..name).unwrap_or_default());
+                octets.extend(value);
+            } else if let Some(octets) = &mut changed {
+                octets.extend_from_slice(field.octets);
+            }
+            before += field.octets.len();
+        }
+        if let Some(octets) = changed {
+            self.octets = octets;
+        }
+    }
+
     /// What comes before the body: the section with its empty line, if one came.
     pub(crate) fn into_front(mut self) -> Vec<u8> {
         if self.ended {

@@ -3,7 +3,7 @@
 //! The header section is in memory, apart from the body, which streams by (`header`). When all of it is here, [`process`]
 //! runs the stages in their fixed order:
 //!
-//! 1. fix-up of what our own users submit;
+//! 1. addresses of our own mail made whole (`addresses`), then the fix-up of what our own users submit;
 //! 2. verification of what strangers send;
 //! 3. the trace line (`trace`);
 //! 4. the DKIM signature, which has to come last.
@@ -11,6 +11,7 @@
 //! Each stage sees what those before it left, and may end the matter by a [`Disposition`]. Every door goes through here:
 //! SMTP, submission, and the local socket. What it does not: it holds no body and writes nothing to disk.
 
+pub(crate) mod addresses;
 pub(crate) mod fixup;
 pub(crate) mod header;
 pub(crate) mod message_id;
@@ -31,6 +32,7 @@ use mta_smtp::server::TlsInfo;
 use crate::auth::dkim::KeyRing;
 use crate::auth::policy::{Judgement, judge};
 use crate::auth::{BodyHashes, Subject, Verifier, results};
+use crate::content::addresses::AddressRules;
 use crate::content::header::Header;
 use crate::content::trace::Trace;
 use crate::inbound::Source;
@@ -54,6 +56,8 @@ pub(crate) struct Arrival {
     pub(crate) hostname: Domain,
     /// Who verifies it; nobody where it is from our own networks or users.
     pub(crate) verifier: Option<Arc<Verifier>>,
+    /// What is changed in the addresses of its header.
+    pub(crate) addresses: AddressRules,
     /// The keys to sign it with, where it is ours.
     pub(crate) keys: Option<Arc<KeyRing>>,
 }
@@ -91,6 +95,7 @@ pub(crate) async fn process(
         let reply = Reply::with_status(550, (5, 6, 0), "the header section begins with the rest of a field");
         return Processed { disposition: Disposition::Refuse(reply), auth };
     }
+    addresses::apply(header, &arrival.addresses, envelope.parameters.smtputf8);
     if let Some(login) = &arrival.source.login
         && let Err(reply) = fixup::submitted(header, envelope, arrival, login)
     {

@@ -65,7 +65,7 @@ pub(super) fn run(
     watch_space(&queue, &alerts);
     let keys = Some(KeyRing::new(&config.state_dir));
     let srs_secret = config.srs_secret(&queue).map_err(|error| StartError::new(INTERNAL, error))?;
-    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys };
+    let site = Site { alerts, providers: Arc::new(Providers::new(providers)), keys, users: None };
     let sts = sts(&config, &dns, &queue);
     let dane_memory = DaneMemory::kept_in(&queue, site.alerts.clone());
     let directory = Directory::default();
@@ -79,6 +79,7 @@ pub(super) fn run(
     let checks = config.login_options().checks;
     let users = user::Service::new(watched.3.users(), &queue, site.alerts.clone(), checks)
         .map_err(|error| StartError::new(INTERNAL, error))?;
+    let site = Site { users: Some(Arc::clone(&users)), ..site };
     let watched = (watched, users, (Recipients::new(queue.clone()), srs_secret));
     tls.identities.tell(site.alerts.clone());
     let mut shared = Shared::new(&config, tls, dns.clone(), sts, path, &listeners, watched);
@@ -397,7 +398,7 @@ impl Shared {
             ..config.inbound_options()
         };
         let settings = inbound::Settings::new(options, accounts, Some(Arc::clone(&self.tls.server)));
-        let tls = if config.submission.client_certificates { &self.tls.asking } else { &self.tls.server };
+        let tls = if config.submission.asks_for_certificates() { &self.tls.asking } else { &self.tls.server };
         let tls = SubmissionTls { config: Arc::clone(tls), identities: self.tls.identities.clone() };
         settings.with_submission(config.submission_options(), Some(tls), Arc::clone(&self.users))
     }

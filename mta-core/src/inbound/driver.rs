@@ -17,12 +17,14 @@ use mta_smtp::envelope::{Envelope, HeaderFacts};
 use mta_smtp::reply::Reply;
 use mta_smtp::server::{Input, Output, Question, Session, TlsInfo, Verdict};
 
+use crate::inbound::local::LocalRates;
 use crate::inbound::receive::{Failure, Receiving, Source, refusal};
 use crate::inbound::{Service, Settings, Submission, login};
 use crate::log::Line;
 use crate::net::{Stream, within, write_all};
 use crate::pause;
 use crate::stop::Stop;
+use crate::tls::client_certificate::ClientCertificate;
 
 /// What is read in one piece while commands come.
 const COMMAND_BUFFER_OCTETS: usize = 2 * 1024;
@@ -53,9 +55,11 @@ pub(super) struct Driver {
     /// The service for users.
     pub(super) submission: Option<Arc<Submission>>,
     /// TLS is still to begin, before anything is said.
+    /// What programs here hand in.
+    pub(super) local_rates: LocalRates,
     implicit_tls: bool,
-    /// The fingerprint of the certificate that the client has shown.
-    pub(super) certificate: Option<Box<str>>,
+    /// The certificate that the client has shown.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// Recipients of the message at hand.
     pub(super) recipients: u64,
     stop: Stop,
@@ -103,6 +107,7 @@ impl Driver {
             queue,
             source,
             submission: None,
+            local_rates: LocalRates::default(),
             implicit_tls: false,
             certificate: None,
             recipients: 0,
@@ -114,6 +119,12 @@ impl Driver {
             receiving: None,
             finished: false,
         }
+    }
+
+    /// The same, where the messages of a program's user are counted.
+    pub(super) fn counting(mut self, rates: LocalRates) -> Self {
+        self.local_rates = rates;
+        self
     }
 
     /// The same for another service than the relay's.

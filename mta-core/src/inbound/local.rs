@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_io::{Async, Timer};
 use futures_lite::future::or;
@@ -49,6 +49,8 @@ pub struct LocalOptions {
     pub trusted_users: Vec<String>,
     /// Sessions at a time of one user. 20.
     pub sessions_per_user: usize,
+    /// Messages of one user within an hour; 0 is no bound. 1000.
+    pub messages_per_hour: u64,
 }
 
 impl LocalOptions {
@@ -60,6 +62,7 @@ impl LocalOptions {
             any_sender: true,
             trusted_users: Vec::new(),
             sessions_per_user: 20,
+            messages_per_hour: 1000,
         }
     }
 }
@@ -101,6 +104,80 @@ impl Settings {
         }
         let text = format!("{} may not send as this address (sendmail.any_sender)", user.name);
         Some(Reply::with_status(553, (5, 7, 1), text))
+    }
+}
+
+/// The time in which messages of a user are counted.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Users whose messages are counted; more are no users of one machine.
+const COUNTED_USERS: usize = 10_000;
+
+/// What a user handed in since his hour began.
+#[derive(Debug, Clone, Copy)]
+struct Handed {
+    since: Instant,
+    messages: u64,
+    told: bool,
+}
+
+/// Whether one more message of a user is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rate {
+    Below,
+    Above,
+    /// The same, for the first time within his hour.
+    JustAbove,
+}
+
+/// How many messages each user of this machine hands in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LocalRates {
+    users: Arc<Mutex<HashMap<u32, Handed>>>,
+}
+
+impl LocalRates {
+    /// Counts a message that is about to begin. The refusal where its user has had enough for now: a temporary one, so that
+    /// it waits in the maildrop.
+    pub(super) fn refusal(&self, user: &LocalUser, options: &LocalOptions) -> Option<Reply> {
+        let most = options.messages_per_hour;
+        match self.ask(user.uid, most, Instant::now()) {
+            Rate::Below => return None,
+            Rate::Above => {}
+            Rate::JustAbove => {
+                let line = Line::new("local-rate").with("user", &user.name).with("uid", user.uid);
+                let reason = format!(
+                    "more than {most} messages within an hour (sendmail.max_messages_per_hour); further ones wait in \
+                     the maildrop"
+                );
+                log::warn!("{}", line.with("reason", reason));
+            }
+        }
+        let text = format!("more than {most} messages within an hour of {}, try again later", user.name);
+        Some(Reply::with_status(450, (4, 7, 1), text))
+    }
+
+    fn ask(&self, uid: u32, most: u64, now: Instant) -> Rate {
+        if most == 0 || uid == 0 {
+            return Rate::Below;
+        }
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= COUNTED_USERS {
+            users.retain(|_, handed| now.saturating_duration_since(handed.since) < HOUR);
+        }
+        if users.len() >= COUNTED_USERS && !users.contains_key(&uid) {
+            return Rate::Below;
+        }
+        let begin = Handed { since: now, messages: 0, told: false };
+        let handed = users.entry(uid).or_insert(begin);
+        if now.saturating_duration_since(handed.since) >= HOUR {
+            *handed = begin;
+        }
+        if handed.messages < most {
+            handed.messages += 1;
+            return Rate::Below;
+        }
+        if std::mem::replace(&mut handed.told, true) { Rate::Above } else { Rate::JustAbove }
     }
 }
 
@@ -215,6 +292,7 @@ impl Server {
 #[derive(Debug, Clone)]
 pub(super) struct LocalParts {
     pub(super) queue: mta_queue::Queue,
+    pub(super) rates: LocalRates,
 }
 
 impl LocalParts {
@@ -227,7 +305,8 @@ impl LocalParts {
     ) {
         let name = user.name.clone();
         let source = Source::local(user);
-        let driver = Driver::new(Stream::Local(stream), source, settings, self.queue.clone(), stops);
+        let driver = Driver::new(Stream::Local(stream), source, settings, self.queue.clone(), stops)
+            .counting(self.rates.clone());
         super::server::serve(Box::pin(driver.run()), &name).await;
     }
 
@@ -315,6 +394,28 @@ mod tests {
         assert!(may(&strict, 0, "root", "<anybody@elsewhere.example>"));
         options.local.any_sender = true;
         assert!(may(&settings(&options), 4242, "anna", "<anybody@elsewhere.example>"));
+    }
+
+    #[test]
+    fn messages_of_a_user_are_bounded_by_the_hour_and_roots_are_not() {
+        let rates = LocalRates::default();
+        let now = Instant::now();
+        let ask = |uid, after: u64| rates.ask(uid, 2, now + Duration::from_secs(after));
+        assert_eq!([ask(33, 0), ask(33, 10), ask(33, 20)], [Rate::Below, Rate::Below, Rate::JustAbove]);
+        assert_eq!([ask(33, 3599), ask(34, 3599)], [Rate::Above, Rate::Below]);
+        assert_eq!(
+            [ask(33, 3600), ask(33, 3601), ask(33, 3602)],
+            [Rate::Below, Rate::Below, Rate::JustAbove]
+        );
+        assert!((0..10).all(|_| ask(0, 0) == Rate::Below));
+        assert!((0..10).all(|_| rates.ask(35, 0, now) == Rate::Below), "no bound");
+        // Bounded whoever comes, and what is over makes room.
+        for uid in 100..20_000 {
+            assert_eq!(ask(uid, 4000), Rate::Below);
+        }
+        assert!(rates.users.lock().unwrap().len() <= COUNTED_USERS);
+        assert_eq!(ask(90_000, 9000), Rate::Below);
+        assert_eq!(rates.users.lock().unwrap().len(), 1);
     }
 
     #[test]

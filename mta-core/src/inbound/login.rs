@@ -12,6 +12,7 @@ use crate::inbound::Login;
 use crate::inbound::driver::Driver;
 use crate::inbound::policy::RcptDecision;
 use crate::inbound::receive::Receiving;
+use crate::tls::client_certificate::ClientCertificate;
 
 /// The label of the exporter and its length (RFC 9266 2).
 const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
@@ -27,7 +28,7 @@ impl Driver {
     pub(super) async fn authenticate(&mut self, query: Query) -> Verdict {
         match &self.submission {
             Some(submission) => {
-                submission.authenticate(self.source.client, query, self.certificate.as_deref()).await
+                submission.authenticate(self.source.client, query, self.certificate.clone()).await
             }
             // Not offered here.
             None => Verdict::Auth(Answer::Refused),
@@ -37,7 +38,8 @@ impl Driver {
     /// Why the client may not begin this message, if it may not. Fails closed: without a login nobody is a user.
     pub(super) async fn sender_refusal(&self, path: &ReversePath) -> Option<Reply> {
         if let Some(user) = &self.source.local {
-            return self.settings.sender_refusal(user, path);
+            let refusal = self.settings.sender_refusal(user, path);
+            return refusal.or_else(|| self.local_rates.refusal(user, &self.settings.options.local));
         }
         let submission = self.submission.as_ref()?;
         match self.session.login() {
@@ -93,15 +95,14 @@ impl Driver {
     }
 }
 
-/// What a login can be bound to in this session, and the fingerprint of the certificate that the client has shown.
-pub(super) fn bind(connection: &ServerConnection, tls: &mut TlsInfo) -> Option<Box<str>> {
+/// What a login can be bound to in this session, and the certificate that the client has shown.
+pub(super) fn bind(connection: &ServerConnection, tls: &mut TlsInfo) -> Option<Arc<ClientCertificate>> {
     // RFC 9266 4.2: in older versions the exporter is unique only under conditions that nobody here can see.
     if connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
         let octets = vec![0; EXPORTER_OCTETS];
         tls.bindings.exporter = connection.export_keying_material(octets, EXPORTER, Some(b"")).ok();
     }
-    let certificate = connection.peer_certificates()?.first()?;
+    let certificate = ClientCertificate::of(connection.peer_certificates()?)?;
     tls.client_certificate = true;
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    Some(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_boxed_str())
+    Some(Arc::new(certificate))
 }

@@ -46,6 +46,8 @@ pub struct Options {
     pub greeting_wait: Duration,
     /// Domains of reverse-paths that are replaced in what the relay networks send. None.
     pub sender_rewrite: Option<SenderRewrite>,
+    /// Whether they are replaced in the header too. Yes.
+    pub rewrite_header: bool,
     /// Mail from programs on this machine.
     pub local: LocalOptions,
     /// What stands still by the administrator's wish.
@@ -79,6 +81,7 @@ impl Options {
             write_timeout: Duration::from_secs(60),
             greeting_wait: Duration::ZERO,
             sender_rewrite: None,
+            rewrite_header: true,
             pauses: Pauses::default(),
             verifier: None,
             keys: None,

@@ -154,6 +154,7 @@ impl Receiving {
             tls: session.tls().cloned(),
             hostname: settings.options.hostname.clone(),
             verifier: settings.options.verifier.clone().filter(|_| !ours),
+            addresses: settings.address_rules(source, session.login()),
             keys: settings.options.keys.clone().filter(|_| ours),
         };
         let header = Splitter::new(settings.options.limits.header_octets);

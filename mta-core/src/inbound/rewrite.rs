@@ -1,9 +1,28 @@
 //! Sender rewriting for a host that only sends: `root@router.lan` leaves as `root@example.org`, so that bounces find back.
 //!
-//! What it does: the domain of a reverse-path, for clients of the relay networks alone. What it does not: the null
-//! reverse-path, strangers' mail, header fields.
+//! What it does: the domain of a reverse-path, for programs here and clients of the relay networks alone; and it says what
+//! `content` is to change in header fields. What it does not: the null reverse-path, strangers' mail.
 
 use mta_smtp::address::{Domain, Host, Mailbox, ReversePath};
+
+use crate::content::addresses::AddressRules;
+use crate::inbound::{Settings, Source};
+
+impl Settings {
+    /// What is changed in the addresses of a message's header. Bare names are completed for programs here and for users, who
+    /// mean their own domain; of the relay networks nobody knows which one they mean.
+    pub(super) fn address_rules(&self, source: &Source, login: Option<&str>) -> AddressRules {
+        let local = &self.options.local.origin;
+        let origin = match login {
+            Some(login) => login.rsplit_once('@').and_then(|(_, domain)| Domain::parse(domain).ok()),
+            None => None,
+        };
+        let ours = source.local.is_some() || login.is_some();
+        let rewrite =
+            self.options.sender_rewrite.clone().filter(|_| source.trusted && self.options.rewrite_header);
+        AddressRules { origin: ours.then(|| origin.unwrap_or_else(|| local.clone())), rewrite }
+    }
+}
 
 /// Which domains become which.
 #[derive(Debug, Clone, PartialEq, Eq)]

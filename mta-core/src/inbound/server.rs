@@ -17,7 +17,7 @@ use mta_smtp::reply::Reply;
 
 use crate::inbound::Settings;
 use crate::inbound::driver::Driver;
-use crate::inbound::local::{LocalParts, UserLimit};
+use crate::inbound::local::{LocalParts, LocalRates, UserLimit};
 use crate::inbound::receive::Source;
 use crate::log::Line;
 use crate::net::{ConnectionLimit, Full, Listener, Stream};
@@ -43,6 +43,8 @@ pub struct Server {
     connections: ConnectionLimit,
     /// Sessions of programs on this machine.
     pub(super) users: UserLimit,
+    /// What they hand in.
+    rates: LocalRates,
     /// Somebody came who may have left something in the maildrop.
     poke: async_channel::Sender<()>,
     pub(super) poked: async_channel::Receiver<()>,
@@ -59,7 +61,8 @@ impl Server {
     pub fn new(settings: Arc<Settings>, queue: Queue) -> Arc<Self> {
         let (poke, poked) = async_channel::bounded(1);
         let (connections, users) = (ConnectionLimit::default(), UserLimit::default());
-        Arc::new(Self { settings: Mutex::new(settings), queue, connections, users, poke, poked })
+        let rates = LocalRates::default();
+        Arc::new(Self { settings: Mutex::new(settings), queue, connections, users, rates, poke, poked })
     }
 
     /// The settings for sessions that begin now.
@@ -75,7 +78,7 @@ impl Server {
 
     /// What a task of a local program's session needs of us.
     pub(super) fn clone_parts(&self) -> LocalParts {
-        LocalParts { queue: self.queue.clone() }
+        LocalParts { queue: self.queue.clone(), rates: self.rates.clone() }
     }
 
     /// From now on sessions begin with these settings; open ones keep theirs.

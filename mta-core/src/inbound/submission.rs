@@ -13,6 +13,7 @@ use mta_smtp::sasl::server::{Answer, MechanismSet, Query, ServerMechanism};
 use mta_smtp::server::{Options as SessionOptions, Verdict};
 use rustls::ServerConfig;
 
+use crate::tls::client_certificate::ClientCertificate;
 use crate::tls::identities::Identities;
 use crate::user::Service;
 use crate::user::login::{Attempt, Options as LoginOptions, Outcome};
@@ -85,12 +86,12 @@ impl Submission {
         blocked.then(|| Reply::with_status(421, (4, 7, 0), "too many failed logins, try again later"))
     }
 
-    /// Answers a question of a login. `certificate` is the fingerprint of the one that the client has shown.
+    /// Answers a question of a login. `certificate` is the one that the client has shown.
     pub(super) async fn authenticate(
         &self,
         client: IpAddr,
         query: Query,
-        certificate: Option<&str>,
+        certificate: Option<Arc<ClientCertificate>>,
     ) -> Verdict {
         let (logins, options) = (&self.users.logins, &self.options.login);
         let outcome = match &query {

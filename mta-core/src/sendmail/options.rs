@@ -322,7 +322,13 @@ mod tests {
             (&["-q"], Mode::Flush(Flush::All), false, false, None, 0),
             (&["-qR", "a.example"], Mode::Flush(Flush::Recipient("a.example".into())), false, false, None, 0),
             (&["-qIabc"], Mode::Flush(Flush::Id("abc".into())), false, false, None, 0),
+            (&["-qS", "b.example"], Mode::Flush(Flush::Sender("b.example".into())), false, false, None, 0),
             (&["-bv", "a"], Mode::Verify, false, false, None, 1),
+            (&["-bm", "-oi", "a"], Mode::Send, false, true, None, 1),
+            (&["-bh"], Mode::Nothing, false, false, None, 0),
+            (&["-bH"], Mode::Nothing, false, false, None, 0),
+            // What takes an argument takes it, so that the recipient stays one.
+            (&["-Ac", "-o7", "-em", "-B", "7BIT", "-R", "full", "a"], Mode::Send, false, false, None, 1),
             (&["-v", "-O", "DeliveryMode=b", "a"], Mode::Send, false, false, None, 1),
         ] {
             let options = parse(words).unwrap_or_else(|e| panic!("{words:?}: {e}"));

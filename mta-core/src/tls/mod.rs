@@ -2,7 +2,7 @@
 //! `outbound::tls_policy`, not here.
 
 pub mod client;
-mod client_certificate;
+pub mod client_certificate;
 pub mod identities;
 pub(crate) mod judged;
 pub mod server;

@@ -12,6 +12,12 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 /// Blocks beyond what the allocator may keep: 33 MiB.
 const ALWAYS_MAPPED: usize = (33 << 20) / Block::SIZE;
 
+#[cfg(test)]
+thread_local! {
+    /// What was computed on this thread, in KiB times passes.
+    pub(super) static WORK: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// The memory of one hash.
 fn memory(blocks: usize) -> Vec<Block> {
     let mut memory = Vec::with_capacity(blocks.max(ALWAYS_MAPPED));
@@ -23,6 +29,8 @@ fn memory(blocks: usize) -> Vec<Block> {
 fn derive(argon2: &Argon2<'_>, password: &[u8], salt: &[u8]) -> Option<Output> {
     let octets = argon2.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
     let mut out = vec![0; octets];
+    #[cfg(test)]
+    WORK.set(WORK.get() + u64::from(argon2.params().m_cost()) * u64::from(argon2.params().t_cost()));
     let memory = memory(argon2.params().block_count());
     argon2.hash_password_into_with_memory(password, salt, &mut out, memory).ok()?;
     Output::new(&out).ok()

@@ -13,6 +13,7 @@
 //! ```
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,12 +23,14 @@ use futures_lite::future::or;
 use mta_queue::{Queue, QueueError, StoredUser};
 use mta_smtp::sasl::server::{Password, ScramKeys};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::UnixTime;
 
 use super::external::External;
 use super::guard::{self, Admission, Guard};
 use super::password::{self, Checked, Cost};
 use super::roster::{Users, login_name};
 use crate::log::Line;
+use crate::tls::client_certificate::ClientCertificate;
 
 /// A login that is as young as that is not written down again.
 const LOGIN_NOTED: Duration = Duration::from_secs(60);
@@ -52,11 +55,19 @@ pub struct Options {
     pub guard: guard::Options,
     /// Who else knows users. Nobody.
     pub external: Option<External>,
+    /// The authorities (PEM) that vouch for certificates of users. None: a certificate is known by its fingerprint alone.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cost: Cost::default(), checks: 2, guard: guard::Options::default(), external: None }
+        Self {
+            cost: Cost::default(),
+            checks: 2,
+            guard: guard::Options::default(),
+            external: None,
+            client_ca_file: None,
+        }
     }
 }
 
@@ -138,7 +149,8 @@ impl Logins {
             Ok(kept) => kept,
             Err(error) => return unavailable(attempt, &error),
         };
-        if let (None, Some(external), Some(name)) = (&kept, &options.external, &name) {
+        let is_outside = kept.as_ref().is_none_or(|user| user.outside);
+        if let (true, Some(external), Some(name)) = (is_outside, &options.external, &name) {
             return self.ask_outside(external, attempt, name, password, options).await;
         }
         match self.check(attempt, kept.unwrap_or_default(), password.clone(), options).await {
@@ -160,6 +172,7 @@ impl Logins {
         match self.stored(name).await {
             Ok(Some(user)) => match &user.secret.scram {
                 Some(keys) => Ok(password::keys(keys)),
+                None if user.outside => Ok(nobody),
                 None => {
                     let reason = "no SCRAM keys are kept: log in once with PLAIN, or mta-cli user passwd";
                     ::log::info!("{}", line("auth-note", attempt).with("reason", reason));
@@ -188,20 +201,29 @@ impl Logins {
         }
     }
 
-    /// A login by the certificate of the TLS handshake, named by its fingerprint.
+    /// A login by the certificate of the TLS handshake: its owner's, to whom its fingerprint was granted; else that of the
+    /// user whose address it names, where an authority of the administrator's own vouches for it.
     pub async fn certificate(
         &self,
         attempt: Attempt<'_>,
-        fingerprint: Option<&str>,
+        certificate: Option<Arc<ClientCertificate>>,
         options: &Options,
     ) -> Outcome {
         // Most programs give no name with a certificate: whose it is, is what counts.
-        let owner = fingerprint.and_then(|print| self.users.now().by_certificate(print).map(str::to_owned));
-        if let Some(outcome) = self.wait(attempt, owner.as_deref(), options).await {
+        let granted = |shown: &Arc<ClientCertificate>| {
+            self.users.now().by_certificate(&shown.fingerprint).map(str::to_owned)
+        };
+        let owner = match (certificate.as_ref().and_then(granted), certificate) {
+            (Some(owner), _) => Ok(owner),
+            (None, Some(certificate)) => named(attempt, certificate, options).await,
+            (None, None) => Err("unknown-certificate"),
+        };
+        if let Some(outcome) = self.wait(attempt, owner.as_deref().ok(), options).await {
             return outcome;
         }
-        let Some(owner) = owner else {
-            return self.failed(attempt, None, "unknown-certificate", options);
+        let owner = match owner {
+            Ok(owner) => owner,
+            Err(reason) => return self.failed(attempt, None, reason, options),
         };
         // RFC 4422 A: the name asked for is the certificate's, or none is.
         if !attempt.user.is_empty() && login_name(attempt.user).as_deref() != Some(owner.as_str()) {
@@ -209,7 +231,8 @@ impl Logins {
         }
         match self.stored(owner.clone()).await {
             Ok(Some(user)) if !user.disabled => self.let_in(attempt, &user, options),
-            Ok(_) => self.failed(attempt, Some(&owner), "disabled", options),
+            Ok(Some(_)) => self.failed(attempt, Some(&owner), "disabled", options),
+            Ok(None) => self.failed(attempt, Some(&owner), "unknown-user", options),
             Err(error) => unavailable(attempt, &error),
         }
     }
@@ -348,6 +371,31 @@ impl Logins {
     }
 }
 
+/// The user whom a certificate names, where an authority vouches for it. With several names the client has to say which one
+/// is meant. The reason where it names nobody.
+async fn named(
+    attempt: Attempt<'_>,
+    certificate: Arc<ClientCertificate>,
+    options: &Options,
+) -> Result<String, &'static str> {
+    let Some(file) = options.client_ca_file.clone() else { return Err("unknown-certificate") };
+    let names = smol::unblock(move || certificate.addresses(&file, UnixTime::now())).await;
+    let names = names.map_err(|error| {
+        ::log::info!("{}", line("auth-note", attempt).with("reason", error));
+        "untrusted-certificate"
+    })?;
+    let mut names: Vec<String> = names.iter().filter_map(|name| login_name(name)).collect();
+    names.sort();
+    names.dedup();
+    let asked = login_name(attempt.user);
+    match (asked, names.as_slice()) {
+        (Some(asked), names) if names.contains(&asked) => Ok(asked),
+        (Some(_), _) => Err("certificate-of-another"),
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err("certificate-of-several"),
+    }
+}
+
 /// Checks a password and makes what is kept anew where it is old. Blocks, and takes time and memory.
 fn checked(
     queue: &Queue,
@@ -355,6 +403,22 @@ fn checked(
     password: &Password,
     cost: Cost,
 ) -> Result<StoredUser, &'static str> {
+    match password::weigh(&kept.secret, cost) {
+        password::Weight::Usual => {}
+        password::Weight::More(costs) => {
+            // It is made anew once the password is known.
+            let told = Line::new("hash-cost").with("user", &kept.name).with("costs", costs);
+            ::log::warn!("{told}");
+        }
+        password::Weight::Beyond => {
+            let reason = "the hash that is kept cannot be checked, or costs more than any check may; mta-cli user \
+                          passwd gives another";
+            let told = Line::new("hash-cost").with("user", &kept.name).with("reason", reason);
+            ::log::error!("{told}");
+            password::nobody(password.reveal(), cost);
+            return Err("unusable-hash");
+        }
+    }
     let with_scram = !kept.scram_off;
     let checked = password::check(&kept.secret, password.reveal(), cost, with_scram);
     if checked == Checked::Wrong {
@@ -384,216 +448,4 @@ fn line(event: &'static str, attempt: Attempt<'_>) -> Line {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-
-    use mta_queue::{GrantKind, StoredGrant, StoredSecret, UserChange};
-
-    use super::*;
-
-    struct Site {
-        _state: tempfile::TempDir,
-        queue: Queue,
-        logins: Arc<Logins>,
-        options: Options,
-    }
-
-    const SHA_CRYPT: &str = "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1";
-
-    fn site() -> Site {
-        let state = tempfile::tempdir().expect("a directory");
-        let queue = Queue::open(state.path(), mta_queue::Options::default()).expect("a queue");
-        let scram_iterations = NonZeroU32::new(4096).expect("not zero");
-        let cost = Cost { memory_kib: 64, passes: 1, scram_iterations };
-        let guard = guard::Options { client_failures: 100, user_failures: 100, ..guard::Options::default() };
-        let options = Options { cost, guard, ..Options::default() };
-        let add = |name: &str, secret: StoredSecret, disabled: bool| {
-            let created_at = Some(SystemTime::UNIX_EPOCH);
-            let user =
-                StoredUser { name: name.to_owned(), secret, disabled, created_at, ..Default::default() };
-            queue.add_user(user).expect("added");
-        };
-        let secret = |text: &str| password::secret(text, cost, true).expect("made");
-        add("anna@one.example", secret("right"), false);
-        add("gone@one.example", secret("right"), true);
-        add("old@one.example", password::imported(SHA_CRYPT).expect("known"), false);
-        let users = Users::default();
-        users.refresh(&queue.reader()).expect("read");
-        let logins = Logins::new(users, queue.clone(), 2).expect("logins");
-        Site { _state: state, queue, logins, options }
-    }
-
-    fn attempt(user: &str, host: u8) -> Attempt<'_> {
-        let client = IpAddr::from([192, 0, 2, host]);
-        Attempt { client, user, mechanism: "PLAIN" }
-    }
-
-    fn login(site: &Site, user: &str, host: u8, text: &str) -> Outcome {
-        smol::block_on(site.logins.password(attempt(user, host), &Password::new(text), &site.options))
-    }
-
-    #[test]
-    fn right_and_wrong_passwords() {
-        let site = site();
-        let anna = Outcome::LoggedIn("anna@one.example".to_owned());
-        assert_eq!(login(&site, "Anna@One.Example", 1, "right"), anna);
-        for (host, (user, text)) in (2..).zip([
-            ("anna@one.example", "wrong"),
-            ("nobody@one.example", "right"),
-            ("gone@one.example", "right"),
-            ("not a name", "right"),
-            ("", "right"),
-        ]) {
-            assert_eq!(login(&site, user, host, text), Outcome::Refused, "{user}");
-        }
-    }
-
-    #[test]
-    fn an_imported_user_gets_all_keys_at_the_first_login() {
-        let site = site();
-        let kept = || site.queue.reader().user("old@one.example").expect("read").expect("there").secret;
-        let keys =
-            || smol::block_on(site.logins.keys(attempt("old@one.example", 1), &site.options)).expect("keys");
-        let nobody = keys();
-        let old = Outcome::LoggedIn("old@one.example".to_owned());
-        assert_eq!(login(&site, "old@one.example", 1, "Hello world!"), old);
-        // What was given to the writer before is written before.
-        site.queue.change_user("old@one.example", UserChange::default()).expect("written");
-        assert!(kept().password.is_some_and(|hash| hash.starts_with("$argon2id$")));
-        assert_ne!(keys(), nobody);
-        assert_eq!(login(&site, "old@one.example", 1, "Hello world!"), old);
-    }
-
-    #[test]
-    fn nobody_has_keys_too_and_always_the_same() {
-        let site = site();
-        let keys = |name| smol::block_on(site.logins.keys(attempt(name, 1), &site.options)).expect("keys");
-        assert_eq!(keys("nobody@one.example"), keys("nobody@one.example"));
-        assert_eq!(keys("nobody@one.example"), keys("NOBODY@one.example"));
-        assert_ne!(keys("nobody@one.example").salt, keys("nobody@two.example").salt);
-        let (real, none) = (keys("anna@one.example"), keys("nobody@one.example"));
-        assert_eq!((real.salt.len(), real.iterations), (none.salt.len(), none.iterations));
-        // And after a restart.
-        let again = Logins::new(Users::default(), site.queue.clone(), 1).expect("logins");
-        let after =
-            smol::block_on(again.keys(attempt("nobody@one.example", 1), &site.options)).expect("keys");
-        assert_eq!(after, none);
-    }
-
-    #[test]
-    fn a_proof_lets_in_only_whom_it_may() {
-        let site = site();
-        let proof = |user, proven| smol::block_on(site.logins.proof(attempt(user, 1), proven, &site.options));
-        assert_eq!(proof("gone@one.example", true), Outcome::Refused);
-        assert_eq!(proof("nobody@one.example", true), Outcome::Refused);
-        assert_eq!(proof("anna@one.example", false), Outcome::Refused);
-        assert_eq!(proof("anna@one.example", true), Outcome::LoggedIn("anna@one.example".to_owned()));
-    }
-
-    #[test]
-    fn a_certificate_is_its_owners_alone() {
-        let site = site();
-        let print = "ab".repeat(32);
-        let grant = |user: &str, value: &str| StoredGrant {
-            user: user.to_owned(),
-            kind: GrantKind::Certificate,
-            value: value.to_owned(),
-        };
-        site.queue.grant(grant("anna@one.example", &print)).expect("granted");
-        site.queue.grant(grant("gone@one.example", &"cd".repeat(32))).expect("granted");
-        site.logins.users().refresh(&site.queue.reader()).expect("read");
-        let anna = Outcome::LoggedIn("anna@one.example".to_owned());
-        for (host, (user, print, expected)) in (1..).zip([
-            ("", Some("ab"), &anna),
-            ("anna@one.example", Some("ab"), &anna),
-            ("gone@one.example", Some("ab"), &Outcome::Refused),
-            ("", Some("cd"), &Outcome::Refused),
-            ("anna@one.example", Some("ef"), &Outcome::Refused),
-            ("anna@one.example", None, &Outcome::Refused),
-        ]) {
-            let print = print.map(|print| print.repeat(32));
-            let came =
-                smol::block_on(site.logins.certificate(attempt(user, host), print.as_deref(), &site.options));
-            assert_eq!(came, *expected, "{user} {print:?}");
-        }
-    }
-
-    #[test]
-    fn after_too_many_failures_even_the_right_password_is_refused() {
-        let mut site = site();
-        site.options.guard.client_failures = 1;
-        assert_eq!(login(&site, "anna@one.example", 1, "wrong"), Outcome::Refused);
-        assert_eq!(login(&site, "anna@one.example", 1, "right"), Outcome::Blocked);
-        assert!(site.logins.is_blocked(IpAddr::from([192, 0, 2, 1]), &site.options));
-        let anna = Outcome::LoggedIn("anna@one.example".to_owned());
-        assert_eq!(login(&site, "anna@one.example", 2, "right"), anna, "elsewhere it goes on");
-    }
-
-    #[test]
-    fn guesses_at_the_same_time_are_no_more_than_one_after_the_other() {
-        let mut site = site();
-        site.options.guard.client_failures = 3;
-        let guess = || async {
-            let password = Password::new("wrong");
-            site.logins.password(attempt("anna@one.example", 1), &password, &site.options).await
-        };
-        let outcomes = smol::block_on(async {
-            let executor = smol::LocalExecutor::new();
-            let guesses: Vec<_> = (0..20).map(|_| executor.spawn(guess())).collect();
-            let all = async {
-                let mut outcomes = Vec::new();
-                for guess in guesses {
-                    outcomes.push(guess.await);
-                }
-                outcomes
-            };
-            executor.run(all).await
-        });
-        let refused = outcomes.iter().filter(|outcome| **outcome == Outcome::Refused).count();
-        // Two are checked at a time.
-        assert!((3..=4).contains(&refused), "{outcomes:?}");
-        assert!(outcomes.iter().all(|it| matches!(it, Outcome::Refused | Outcome::Blocked)), "{outcomes:?}");
-        let proof = smol::block_on(site.logins.proof(attempt("anna@one.example", 1), true, &site.options));
-        assert_eq!(proof, Outcome::Blocked, "an exchange that began before ends in nothing");
-    }
-
-    #[test]
-    fn whoever_is_not_here_may_be_known_outside() {
-        let mut site = site();
-        site.options.external =
-            Some(External { socket: "/nonexistent/check.sock".into(), timeout: Duration::from_secs(1) });
-        assert_eq!(
-            login(&site, "ben@ldap.example", 1, "x"),
-            Outcome::Unavailable,
-            "nobody is let in blindly"
-        );
-        assert_eq!(
-            login(&site, "anna@one.example", 2, "wrong"),
-            Outcome::Refused,
-            "users here are asked here"
-        );
-    }
-
-    #[test]
-    fn no_answer_from_outside_lets_in_whoever_is_disabled_here() {
-        use std::io::{BufRead, BufReader, Write};
-
-        let mut site = site();
-        let folder = tempfile::tempdir().expect("a directory");
-        let socket = folder.path().join("check.sock");
-        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-        let answers = ["gone@one.example", "anna@one.example", "ben@ldap.example"];
-        let asked = std::thread::spawn(move || {
-            for name in answers {
-                let (mut stream, _) = listener.accept().expect("a question");
-                BufReader::new(&stream).read_line(&mut String::new()).expect("a line");
-                writeln!(stream, "{{\"ok\":true,\"user\":\"{name}\"}}").expect("an answer");
-            }
-        });
-        site.options.external = Some(External { socket, timeout: Duration::from_secs(10) });
-        let came = answers.map(|_| login(&site, "ben@ldap.example", 1, "x"));
-        let let_in = |name: &str| Outcome::LoggedIn(name.to_owned());
-        assert_eq!(came, [Outcome::Refused, let_in("anna@one.example"), let_in("ben@ldap.example")]);
-        asked.join().expect("three questions");
-    }
-}
+mod tests;

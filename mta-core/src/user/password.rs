@@ -28,6 +28,9 @@ const SALT_OCTETS: usize = 16;
 /// The most memory that an imported hash may ask for: 256 MiB, in KiB.
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 
+/// The most passes over its memory.
+const MAX_PASSES: u32 = 64;
+
 /// The most rounds that an imported hash may ask for.
 const MAX_ROUNDS: u32 = 1_000_000;
 
@@ -49,6 +52,13 @@ pub struct Cost {
     pub passes: u32,
     /// The iterations of SCRAM-SHA-256, which the client has to compute at each login; 65 536.
     pub scram_iterations: NonZeroU32,
+}
+
+impl Cost {
+    /// The memory times the passes: what time goes by.
+    fn work(self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
 }
 
 impl Default for Cost {
@@ -87,7 +97,7 @@ impl fmt::Display for PasswordError {
             ),
             Self::TooExpensive => write!(
                 f,
-                "the hash costs too much to check: at most {} MiB or {MAX_ROUNDS} rounds",
+                "the hash costs too much to check: at most {} MiB in {MAX_PASSES} passes, or {MAX_ROUNDS} rounds",
                 MAX_MEMORY_KIB / 1024
             ),
         }
@@ -101,7 +111,8 @@ impl std::error::Error for PasswordError {}
 pub enum Checked {
     /// It is the password.
     Good,
-    /// It is the password, and what is kept is to be made anew: an imported hash, or SCRAM keys that are missing.
+    /// It is the password, and what is kept is to be made anew: an imported hash, one of other costs, or SCRAM keys that are
+    /// missing.
     Renew,
     /// It is not.
     Wrong,
@@ -149,11 +160,37 @@ pub fn imported(hash: &str) -> Result<StoredSecret, PasswordError> {
         return Err(PasswordError::UnknownHash);
     }
     match Kind::of(hash)? {
-        Kind::Argon2 { memory_kib } if memory_kib > MAX_MEMORY_KIB => Err(PasswordError::TooExpensive),
-        Kind::ShaCrypt { rounds } if rounds > MAX_ROUNDS => Err(PasswordError::TooExpensive),
-        Kind::Argon2 { .. } | Kind::ShaCrypt { .. } => {
-            Ok(StoredSecret { password: Some(hash.to_owned()), scram: None })
+        kind if kind.is_beyond_bounds() => Err(PasswordError::TooExpensive),
+        _ => Ok(StoredSecret { password: Some(hash.to_owned()), scram: None }),
+    }
+}
+
+/// What a hash that is kept costs, beside one that would be made now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weight {
+    /// As much, less, or nothing.
+    Usual,
+    /// More: each check takes longer and more memory than the configuration says. Both costs, for the log.
+    More(String),
+    /// More than any check may cost, or nothing that can be checked. It is of no password.
+    Beyond,
+}
+
+/// Weighs a hash that is kept.
+pub fn weigh(kept: &StoredSecret, cost: Cost) -> Weight {
+    let Some(hash) = &kept.password else { return Weight::Usual };
+    match Kind::of(hash) {
+        Ok(kind) if kind.is_beyond_bounds() => Weight::Beyond,
+        Ok(Kind::Argon2 { memory_kib, passes })
+            if u64::from(memory_kib) * u64::from(passes) > cost.work() || memory_kib > cost.memory_kib =>
+        {
+            Weight::More(format!(
+                "{memory_kib} KiB in {passes} passes, where {} KiB in {} are configured",
+                cost.memory_kib, cost.passes
+            ))
         }
+        Ok(_) => Weight::Usual,
+        Err(_) => Weight::Beyond,
     }
 }
 
@@ -166,9 +203,11 @@ pub fn check(kept: &StoredSecret, password: &str, cost: Cost, scram_wanted: bool
     };
     let octets = password.as_bytes();
     let (good, current) = match Kind::of(hash) {
-        Ok(Kind::Argon2 { .. }) => {
+        Ok(kind) if kind.is_beyond_bounds() => (false, true),
+        Ok(Kind::Argon2 { memory_kib, passes }) => {
             let parsed = PasswordHash::new(hash);
-            (parsed.is_ok_and(|hash| argon2id::is_of(&hash, octets)), true)
+            let current = (memory_kib, passes) == (cost.memory_kib, cost.passes);
+            (parsed.is_ok_and(|hash| argon2id::is_of(&hash, octets)), current)
         }
         Ok(Kind::ShaCrypt { .. }) => {
             (ShaCrypt::default().verify_password(octets, hash.as_str()).is_ok(), false)
@@ -188,6 +227,12 @@ pub fn nobody(password: &str, cost: Cost) {
         // Only its time matters.
         let _ = std::hint::black_box(argon2id::hash(password.as_bytes(), &[0; SALT_OCTETS], parameters));
     }
+}
+
+/// What was computed on this thread, in KiB times passes.
+#[cfg(test)]
+pub(super) fn work() -> u64 {
+    argon2id::WORK.get()
 }
 
 /// SCRAM keys of somebody who has none: the same ones each time for the same name, so that asking twice does not tell that
@@ -224,11 +269,19 @@ fn parameters(cost: Cost) -> Result<Params, PasswordError> {
 
 /// What a hash is, and what it costs.
 enum Kind {
-    Argon2 { memory_kib: u32 },
+    Argon2 { memory_kib: u32, passes: u32 },
     ShaCrypt { rounds: u32 },
 }
 
 impl Kind {
+    /// Security decision: no hash is checked that costs more than this, wherever it came from.
+    fn is_beyond_bounds(&self) -> bool {
+        match self {
+            Self::Argon2 { memory_kib, passes } => *memory_kib > MAX_MEMORY_KIB || *passes > MAX_PASSES,
+            Self::ShaCrypt { rounds } => *rounds > MAX_ROUNDS,
+        }
+    }
+
     fn of(hash: &str) -> Result<Self, PasswordError> {
         if hash.starts_with("$5$") || hash.starts_with("$6$") {
             let rounds = hash.get(3..).and_then(|rest| rest.strip_prefix("rounds="));
@@ -244,7 +297,7 @@ impl Kind {
         }
         let parsed = PasswordHash::new(hash).map_err(|_| PasswordError::UnknownHash)?;
         let parameters = Params::try_from(&parsed).map_err(|_| PasswordError::UnknownHash)?;
-        Ok(Self::Argon2 { memory_kib: parameters.m_cost() })
+        Ok(Self::Argon2 { memory_kib: parameters.m_cost(), passes: parameters.t_cost() })
     }
 }
 
@@ -315,6 +368,31 @@ mod tests {
         }
         let argon2 = secret("x", cost(), false).expect("made").password.expect("there");
         assert_eq!(check(&imported(&argon2).expect("known"), "x", cost(), true), Checked::Renew);
+    }
+
+    #[test]
+    fn a_hash_of_other_costs_is_weighed_and_made_anew() {
+        let kept = secret("x", cost(), true).expect("made");
+        assert_eq!(weigh(&kept, cost()), Weight::Usual);
+        for (other, more) in [
+            (Cost { memory_kib: 32, ..cost() }, true),
+            (Cost { memory_kib: 128, ..cost() }, false),
+            (Cost { passes: 2, ..cost() }, false),
+        ] {
+            assert_eq!(check(&kept, "x", other, true), Checked::Renew);
+            assert_eq!(check(&kept, "y", other, true), Checked::Wrong);
+            assert_eq!(matches!(weigh(&kept, other), Weight::More(_)), more, "{other:?}");
+        }
+        let password = |hash: &str| StoredSecret { password: Some(hash.to_owned()), scram: None };
+        for hash in [
+            "$argon2id$v=19$m=4000000,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA",
+            "$argon2id$v=19$m=64,t=1000000,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA",
+            "nothing",
+        ] {
+            // Nothing of it is computed: this would take minutes.
+            assert_eq!(weigh(&password(hash), cost()), Weight::Beyond, "{hash}");
+            assert_eq!(check(&password(hash), "x", cost(), true), Checked::Wrong, "{hash}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! the administrator is told: nothing is lost, and the name of this server is not burned. It pulls when the recipients of an
 //! hour are more than [`Limits::brake_recipients`] and at the same time more than [`Limits::brake_factor`] times those of the
 //! busiest hour of the week before; or when of at least `BRAKE_BAD_SAMPLE` recipients in an hour more than half did not
-//! exist, as guessed and bought addresses do not.
+//! exist, as guessed and bought addresses do not: here, or as the servers of their domains say when the mail is delivered.
+//! Bounces that other servers send later are not counted: anybody can make one up and so have a user held.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -137,6 +138,14 @@ impl Rates {
             }
             sent.tried += 1;
             sent.bad += u64::from(!exists);
+        }
+    }
+
+    /// Counts that a recipient who was tried before does not exist, as the server of another domain says.
+    pub fn refused_elsewhere(&mut self, user: &str, hour: i64) {
+        if let Some(sent) = self.users.get_mut(user).filter(|sent| sent.bad_hour == hour) {
+            // Nobody is counted as bad who was not tried in the same hour.
+            sent.bad = sent.tried.min(sent.bad + 1);
         }
     }
 
@@ -271,6 +280,28 @@ mod tests {
         let reason = rates.count(ANNA, 1, &Limits::default(), 100);
         assert_eq!(reason.as_deref(), Some("13 of 20 recipients within an hour do not exist"));
         assert_eq!(rates.count(ANNA, 1, &Limits::default(), 101), None, "another hour");
+    }
+
+    #[test]
+    fn recipients_that_other_servers_refuse_count_as_well() {
+        let mut rates = rates(&[]);
+        let limits = Limits::default();
+        for n in 0..BRAKE_BAD_SAMPLE {
+            rates.tried(ANNA, true, 1000);
+            assert_eq!(rates.count(ANNA, 1, &limits, 1000), None);
+            // Nobody is held for what he sent in another hour, or for more refusals than recipients.
+            rates.refused_elsewhere(ANNA, 999);
+            if n % 2 == 0 {
+                rates.refused_elsewhere(ANNA, 1000);
+            }
+        }
+        rates.refused_elsewhere(ANNA, 1000);
+        let held = rates.count(ANNA, 1, &limits, 1000);
+        assert_eq!(held.as_deref(), Some("11 of 20 recipients within an hour do not exist"));
+        (0..100).for_each(|_| rates.refused_elsewhere(ANNA, 1000));
+        let held = rates.count(ANNA, 1, &limits, 1000);
+        assert_eq!(held.as_deref(), Some("20 of 20 recipients within an hour do not exist"));
+        rates.refused_elsewhere("nobody", 1000);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mta_queue::{Queue, QueueError, SentHour, UserChange};
+use mta_queue::{Queue, QueueError, SentHour, StoredUser, UserChange};
 
 use super::login::Logins;
 use super::rate::{Exceeded, Limits, Rates};
@@ -62,6 +62,11 @@ impl Service {
         self.rates().tried(user, exists, hour());
     }
 
+    /// A server elsewhere says that there is no such recipient of a user's message.
+    pub fn refused_elsewhere(&self, user: &str) {
+        self.rates().refused_elsewhere(user, hour());
+    }
+
     /// Counts a message that is about to be taken. Why it is to be held, where it is: because its sender was held before, or
     /// is from now on.
     pub async fn count(&self, user: &str, recipients: u64, limits: &Limits) -> Option<String> {
@@ -99,7 +104,18 @@ impl Service {
         let (queue, users) = (self.queue.clone(), self.users.clone());
         let (name, held) = (user.to_owned(), Some((SystemTime::now(), reason.to_owned())));
         let kept = smol::unblock(move || {
-            queue.change_user(&name, UserChange { held: Some(held), ..UserChange::default() })?;
+            let change = UserChange { held: Some(held.clone()), ..UserChange::default() };
+            if !queue.change_user(&name, change)? {
+                // Known outside alone until now (`external`); from now on here too, so that he can be held and released.
+                let created_at = Some(SystemTime::now());
+                queue.add_user(StoredUser {
+                    name,
+                    outside: true,
+                    held,
+                    created_at,
+                    ..StoredUser::default()
+                })?;
+            }
             users.refresh(&queue.reader())
         });
         if let Err(error) = kept.await {

@@ -26,7 +26,7 @@ pub const MAX_GRANTS: i64 = 1_000;
 pub const RATE_HOURS: i64 = 24 * 8;
 
 const COLUMNS: &str = "name, password, scram_salt, scram_iterations, scram_stored, scram_server, scram_off,
-    disabled, mailbox, quota, created_at, last_login_at, held_at, held_reason";
+    disabled, mailbox, quota, created_at, last_login_at, held_at, held_reason, outside";
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +41,8 @@ pub struct StoredUser {
     pub disabled: bool,
     /// The name is also a mailbox of its domain.
     pub mailbox: bool,
+    /// Who he is is known outside: his password is not kept here, and somebody else is asked. Over once he gets one.
+    pub outside: bool,
     /// How many octets the mailbox may hold.
     pub quota: Option<u64>,
     /// When it was made.
@@ -255,8 +257,8 @@ fn add(tx: &Tx<'_>, user: &StoredUser) -> Result<u64, QueueError> {
         return Err(QueueError::Invalid("too many users"));
     }
     let added = tx.connection.execute(
-        "INSERT OR IGNORE INTO user (name, created_at) VALUES (?1, ?2)",
-        params![user.name, user.created_at.map_or(0, unix_seconds)],
+        "INSERT OR IGNORE INTO user (name, created_at, outside) VALUES (?1, ?2, ?3)",
+        params![user.name, user.created_at.map_or(0, unix_seconds), user.outside],
     )?;
     if added == 0 {
         return Ok(0);
@@ -287,6 +289,9 @@ fn apply(tx: &Tx<'_>, name: &str, change: &UserChange) -> Result<u64, QueueError
         set("scram_iterations", &scram.map(|scram| scram.iterations))?;
         set("scram_stored", &scram.map(|scram| &scram.stored_key))?;
         set("scram_server", &scram.map(|scram| &scram.server_key))?;
+        if secret.password.is_some() {
+            set("outside", &false)?;
+        }
     }
     if let Some(off) = change.scram_off {
         set("scram_off", &off)?;
@@ -357,6 +362,7 @@ fn user(row: &Row<'_>) -> rusqlite::Result<StoredUser> {
         created_at: Some(from_unix(row.get(10)?)),
         last_login_at: row.get::<_, Option<i64>>(11)?.map(from_unix),
         held: held_at.map(|at| (from_unix(at), held_reason.unwrap_or_default())),
+        outside: row.get(14)?,
     })
 }
 

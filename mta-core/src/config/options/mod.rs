@@ -66,7 +66,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
          deliver, which root starts and which becomes the user before it opens a file.",
     ),
     ("alias", "Alias files, of which /etc/aliases is the usual one."),
-    ("rewrite", "Rewriting of reverse-paths (envelope senders), for a host that only sends."),
+    ("rewrite", "Rewriting of senders, for a host that only sends."),
     ("dns", "How names are looked up and validated. DANE stands and falls with it."),
     ("outbound", "Mail going out to the MX hosts of other domains."),
     (

@@ -46,5 +46,14 @@ pub(super) fn rows() -> Vec<OptionSpec> {
             |c, _| &mut c.sendmail.max_sessions_per_user,
             "Sessions at a time of one user on the local socket; what comes beyond waits in the maildrop.",
         ),
+        option(
+            "sendmail.max_messages_per_hour",
+            "1000",
+            "0",
+            |c, _| &mut c.sendmail.max_messages_per_hour,
+            "Messages taken from one user of this machine within an hour, against a script that loops or a web \
+             application that was taken over. What comes beyond is not refused: it waits in the maildrop until the hour \
+             is over, and the log says so once (event=local-rate). Root is not counted. 0 is no bound.",
+        ),
     ]
 }

@@ -163,9 +163,9 @@ fn domains() -> Vec<OptionSpec> {
             "\"\"",
             "\"example.org\"",
             |c, _| &mut c.rewrite.sender_domain,
-            "The domain put in place of the host's own in the reverse-paths of mail from \
-             relay_networks, so that bounces find their way back to a host that receives nothing \
-             itself. Unset, nothing is rewritten.",
+            "The domain put in place of the host's own in mail of programs on this host and of \
+             relay_networks: in the reverse-path, so that bounces find their way back to a host that receives nothing \
+             itself, and in the header, so that answers do. Unset, nothing is rewritten.",
         ),
         option(
             "rewrite.from_domains",
@@ -173,6 +173,14 @@ fn domains() -> Vec<OptionSpec> {
             "[\"router.lan\"]",
             |c, _| &mut c.rewrite.from_domains,
             "The domains that are replaced. Empty means the host name, localhost and localhost.localdomain.",
+        ),
+        option(
+            "rewrite.header",
+            "true",
+            "false",
+            |c, _| &mut c.rewrite.header,
+            "Whether they are replaced in the address fields of the header too (From, Sender, Reply-To, To, Cc and \
+             their Resent- forms). Bare names, as programs on this host write them, get a domain in any case.",
         ),
     ]
 }

@@ -49,7 +49,17 @@ fn service() -> Vec<OptionSpec> {
             |c, _| &mut c.submission.client_certificates,
             "Whether clients are asked for a certificate in the TLS handshake, so that they can log in with it (SASL \
              EXTERNAL). Whose it is, is told by mta-cli user allow NAME --certificate FINGERPRINT; no authority is \
-             involved.",
+             involved, unless client_ca_file names some.",
+        ),
+        option(
+            "submission.client_ca_file",
+            "\"\"",
+            "\"/etc/mta/users-ca.pem\"",
+            |c, _| &mut c.submission.client_ca_file,
+            "Certificate authorities (PEM) of your own: a certificate that one of them issued for clients lets in the \
+             user whose address it names (rfc822Name in its subjectAltName), if there is such a user and he is not \
+             disabled. Clients are then asked for certificates. The file is read at each such login, so a new one needs \
+             no reload. Revocation is not looked up: disable the user. Never name a public authority here.",
         ),
         option(
             "submission.check_sender",

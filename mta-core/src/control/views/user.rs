@@ -11,7 +11,7 @@ use super::rfc3339;
 pub struct UserView {
     /// The login name.
     pub name: String,
-    /// How the password is kept: `argon2id`, `sha-crypt`, `none`.
+    /// How the password is kept: `argon2id`, `sha-crypt`, `none`; `outside` where somebody else knows it.
     pub password: String,
     /// Whether SCRAM keys are kept.
     pub scram: bool,
@@ -59,6 +59,7 @@ impl UserView {
         let password = match user.secret.password.as_deref() {
             Some(hash) if hash.starts_with("$argon2id$") => "argon2id",
             Some(_) => "sha-crypt",
+            None if user.outside => "outside",
             None => "none",
         };
         let (mut senders, mut certificates) = (Vec::new(), Vec::new());

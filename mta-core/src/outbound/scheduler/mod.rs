@@ -41,6 +41,7 @@ use crate::pause::Pauses;
 use crate::report::told::StrangerReports;
 use crate::routing::Route;
 use crate::stop::Stop;
+use crate::user::Service as Users;
 
 pub use mta_queue::schedule::Schedule;
 
@@ -142,6 +143,8 @@ pub struct Site {
     pub providers: Arc<Providers>,
     /// The keys that sign what we write ourselves, and seal what is forwarded.
     pub keys: Option<Arc<KeyRing>>,
+    /// Who is told which recipients of our users do not exist elsewhere.
+    pub users: Option<Arc<Users>>,
 }
 
 /// The scheduler. One for the process; shared by its tasks.

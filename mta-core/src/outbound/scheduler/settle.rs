@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mta_queue::{
-    AttemptRecord, Claim, ClaimedRecipient, DestinationResult, Message, QueueError, RecipientResult,
+    AttemptRecord, Claim, ClaimedRecipient, DestinationResult, Message, OriginKind, QueueError,
+    RecipientResult,
 };
+use mta_smtp::reply::EnhancedStatus;
 
 use super::limit::Wave;
 use super::notify::unreported;
@@ -162,6 +164,7 @@ impl Scheduler {
             return Settled { failed: Vec::new(), complete, route };
         };
         self.learn(&route, attempt, record.destination, record.at);
+        self.tell_of_unknown(claim, record);
         let mut failed = Vec::new();
         if matches!(record.destination, DestinationResult::Failed { .. }) {
             failed.extend(claim.recipients.iter().map(|r| r.destination.clone()));
@@ -169,6 +172,26 @@ impl Scheduler {
             failed.dedup();
         }
         Settled { failed, complete, route }
+    }
+
+    /// Users whose recipients other servers do not know are counted for the brake on what they send.
+    fn tell_of_unknown(&self, claim: &Claim<Route>, record: &AttemptRecord) {
+        let origin = &claim.message.origin;
+        let (Some(users), Some(user)) = (&self.site.users, &origin.user) else { return };
+        if origin.kind != OriginKind::Submission || origin.about.is_some() {
+            return;
+        }
+        // RFC 3463 3.2: no such mailbox, or it has moved; as a server said, not as DNS or we did.
+        let is_unknown = |it: &&RecipientResult| {
+            let EnhancedStatus { class, subject, detail } = it.status;
+            it.outcome == mta_queue::RecipientOutcome::Failed
+                && it.remote.is_some()
+                && (class, subject) == (5, 1)
+                && matches!(detail, 1 | 6)
+        };
+        for _ in record.results.iter().filter(is_unknown) {
+            users.refused_elsewhere(user);
+        }
     }
 
     pub(super) fn record(
