@@ -36,6 +36,10 @@ impl Operation for Accept {
         store(tx, &self.message)
     }
 
+    fn keep_files(&mut self) {
+        self.message.content.keep_file();
+    }
+
     fn finish(self: Box<Self>, result: Result<(), QueueError>) {
         if result.is_ok() {
             self.message.content.keep();

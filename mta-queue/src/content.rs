@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, statvfs};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, statvfs};
+use rustix::io::Errno;
 
 use crate::crash;
 use crate::id::{IdSource, QueueId};
@@ -326,7 +327,7 @@ fn name_spill(store: &Arc<ContentStore>, mut spill: Spill) -> io::Result<StoredF
     let path = store.path(spill.id);
     match spill.incomplete.take() {
         Some(incomplete) => {
-            if let Err(error) = fs::rename(&incomplete, &path) {
+            if let Err(error) = rename_to_new(&incomplete, &path) {
                 spill.incomplete = Some(incomplete);
                 return Err(error);
             }
@@ -339,6 +340,18 @@ fn name_spill(store: &Arc<ContentStore>, mut spill: Spill) -> io::Result<StoredF
     crash::point("content-complete");
     store.synced.fetch_add(1, Ordering::Relaxed);
     Ok(stored)
+}
+
+/// Gives a file a name that no other has: what lies there already is mail, whatever the clock said when it was named.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems that do not know this know second names.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
 }
 
 impl Write for ContentWriter {
@@ -408,6 +421,11 @@ impl Content {
 
     /// A committed row refers to it now.
     pub(crate) fn keep(mut self) {
+        self.keep_file();
+    }
+
+    /// A row may refer to it: its file stays, whatever becomes of this value. The next start deletes it if none does.
+    pub(crate) fn keep_file(&mut self) {
         if let Some(file) = &mut self.file {
             file.keep = true;
         }
@@ -529,6 +547,21 @@ mod tests {
             writer.write_all(&[7; 5000]).expect("write");
             drop(writer.finish().expect("finish"));
             assert_eq!(files(directory.path()), 0, "finished, refused");
+        }
+    }
+
+    /// As after the clock went back: the number was given before.
+    #[test]
+    fn a_file_that_is_there_is_never_replaced() {
+        for unnamed in [true, false] {
+            let directory = tempfile::tempdir().expect("directory");
+            let mut writer = ContentWriter::new(store(directory.path(), unnamed));
+            writer.write_all(&[7; 5000]).expect("write");
+            let older = writer.store.path(writer.spill.as_ref().expect("large").id);
+            fs::write(&older, "older").expect("write");
+            assert_eq!(writer.finish().map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AlreadyExists));
+            assert_eq!(fs::read(&older).expect("read"), b"older");
+            assert_eq!(files(directory.path()), 1, "nothing incomplete is left");
         }
     }
 

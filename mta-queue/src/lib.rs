@@ -82,6 +82,7 @@ mod destination;
 #[cfg(test)]
 mod faults;
 mod inbox;
+mod log_file;
 mod lost;
 mod reason;
 mod rows;

@@ -253,6 +253,10 @@ impl Operation for GiveNotice {
         if self.stored { accept::store(tx, &self.notice) } else { Ok(()) }
     }
 
+    fn keep_files(&mut self) {
+        self.notice.content.keep_file();
+    }
+
     fn finish(self: Box<Self>, result: Result<(), QueueError>) {
         if result.is_ok() && self.stored {
             self.notice.content.keep();
@@ -281,6 +285,10 @@ impl Operation for StoreDigest {
             .execute(params![told, unix_seconds(self.at)])?;
         tx.connection.prepare_cached("DELETE FROM unreported")?.execute([])?;
         accept::store(tx, &self.digest)
+    }
+
+    fn keep_files(&mut self) {
+        self.digest.content.keep_file();
     }
 
     fn finish(self: Box<Self>, result: Result<(), QueueError>) {

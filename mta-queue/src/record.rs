@@ -150,6 +150,10 @@ impl Operation for Record {
         finish_if_done(tx, id, at)
     }
 
+    fn keep_files(&mut self) {
+        self.record.notifications.iter_mut().for_each(|notification| notification.content.keep_file());
+    }
+
     fn finish(self: Box<Self>, result: Result<(), QueueError>) {
         drop(self.guard);
         for notification in self.record.notifications {

@@ -313,7 +313,8 @@ pub(crate) fn recount(connection: &Connection) -> rusqlite::Result<()> {
                                        WHERE destination = destination.id AND state = 0));
          DELETE FROM destination WHERE waiting = 0 AND held = 0 AND failures = 0;
          UPDATE totals SET
-             last_id = max(last_id, (SELECT ifnull(max(id), 0) FROM message)),
+             last_id = max(last_id, (SELECT ifnull(max(id), 0) FROM message),
+                           (SELECT ifnull(max(content_file), 0) FROM message WHERE content_file IS NOT NULL)),
              messages = (SELECT count(*) FROM message WHERE finished_at IS NULL),
              content_bytes = (SELECT ifnull(sum(size), 0) FROM message WHERE finished_at IS NULL),
              waiting = (SELECT count(*) FROM recipient WHERE state = 0),

@@ -29,6 +29,7 @@ use crate::content::{ContentReader, ContentStore, ContentWriter, OnSpace};
 use crate::error::{Damage, OpenError, QueueError};
 use crate::id::{IdSource, QueueId};
 use crate::inbox::{Inbox, Presence};
+use crate::log_file;
 use crate::message::NewMessage;
 use crate::reader::{self, Reader};
 use crate::record::{AttemptRecord, Record};
@@ -195,17 +196,24 @@ impl Queue {
         let path = directory.join(DATABASE);
         let map = |error| schema::database_error(&path, &error);
         private_file(&path).map_err(in_directory)?;
+        let log = log_file::path_of(&path);
+        let is_log_used = log_file::is_used(&log);
         let mut connection = Connection::open(&path).map_err(map)?;
         // Another process may be reading: it holds short locks only.
         connection.busy_timeout(Duration::from_secs(10)).map_err(map)?;
         schema::prepare(&mut connection, &path, MIGRATIONS)?;
         let log_pages = writer::configure(&mut connection, &options).map_err(map)?;
+        // A process that was killed may have seen a sync fail, or not have synced at all. Only what is synced now is
+        // certain: from the files of messages that end in the log the disk may still have to get their row back.
+        let log_in_doubt = is_log_used && !is_log_good(&connection, &log, &log_pages);
         let totals = Totals::load(&connection).map_err(map)?;
-        let ids = Arc::new(IdSource::new(totals.last_id));
+        let ids = Arc::new(IdSource::new(totals.last_id.max(last_file(&connection).map_err(map)?)));
         let store =
             ContentStore::open(directory, options.inline_bytes, options.kept_free_bytes(), Arc::clone(&ids))
                 .map_err(in_directory)?;
-        sweep(&connection, &store, directory)?;
+        if !log_in_doubt {
+            sweep(&connection, &store, directory)?;
+        }
         let statistics = Mutex::new(Statistics::default());
         let shared = Arc::new(Shared { statistics, wake: Mutex::new(None), on_damage: Mutex::new(None) });
         let reading = || Ok(Reader::new(directory, reader::open_connection(&path)?));
@@ -225,6 +233,7 @@ impl Queue {
             log_pages,
             log_pages_before: 0,
             commit_time: Duration::ZERO,
+            log_in_doubt,
         };
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
@@ -474,6 +483,19 @@ pub(crate) fn is_in_use(directory: &Path) -> bool {
     flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
+/// The highest number of a content file that a message names. A large message's file is numbered after the message.
+fn last_file(connection: &Connection) -> rusqlite::Result<i64> {
+    let last = "SELECT max(content_file) FROM message WHERE content_file IS NOT NULL";
+    Ok(connection.query_row(last, [], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0))
+}
+
+/// Makes a log that was there before good. Where that is not possible yet, the writer tries again before each commit.
+fn is_log_good(connection: &Connection, log: &Path, pages: &AtomicUsize) -> bool {
+    log_file::make_good(connection, log, pages)
+        .inspect_err(|error| log::error!("event=log-not-made-good error={error:?}"))
+        .is_ok()
+}
+
 /// Deletes content files that no message names.
 fn sweep(connection: &Connection, store: &ContentStore, directory: &Path) -> Result<(), OpenError> {
     let path = directory.join(DATABASE);
@@ -502,6 +524,30 @@ fn sweep(connection: &Connection, store: &ContentStore, directory: &Path) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As after the clock went back.
+    #[test]
+    fn no_number_of_a_content_file_is_given_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = Options { reserve_bytes: 0, ..Options::default() };
+        let before = {
+            let queue = Queue::open(directory.path(), options.clone()).expect("open");
+            queue.close();
+            queue.new_id().as_i64() + 86_400_000_000
+        };
+        let connection = Connection::open(directory.path().join(DATABASE)).expect("a database");
+        connection
+            .execute(
+                "INSERT INTO message (id, reverse_path, body, smtputf8, require_tls, size, content_file, received_at,
+                                      origin, open, finished_at)
+                 VALUES (1, '<>', '7BIT', 0, 0, 70000, ?1, 0, '{}', 0, 1)",
+                [before],
+            )
+            .expect("inserted");
+        drop(connection);
+        let queue = Queue::open(directory.path(), options).expect("open");
+        assert!(queue.new_id().as_i64() > before);
+    }
 
     #[test]
     fn the_log_does_not_eat_the_reserve() {

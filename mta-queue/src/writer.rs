@@ -11,6 +11,10 @@
 //! The write-ahead log is folded into the database by this thread too, after the answers to a batch have left: nobody
 //! waits for a checkpoint who does not come while it runs.
 //!
+//! After a commit or a checkpoint that failed, what the log holds on the disk is in doubt. Nothing is committed or folded
+//! until it was made good (`log_file`), and nobody is told of a failure before that was tried: whoever is told 451 leaves
+//! nothing behind. Where it cannot be made good, what the failed commit names is kept: it may be found after a kill.
+//!
 //! What it does not: it knows no operation. It reads no clock but to count the wait before such a new try.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +32,8 @@ use crate::content::ContentStore;
 use crate::crash;
 use crate::error::{Damage, QueueError};
 use crate::inbox::{Inbox, Next};
-use crate::store::{Options, Statistics};
+use crate::log_file::{self, NotGood, SYNC};
+use crate::store::{DATABASE, Options, Statistics};
 use crate::totals::Totals;
 
 /// How long to wait before results that could not be written are tried again, where nothing else comes.
@@ -42,6 +47,9 @@ const KEEP_FREE_PAGES: i64 = 2_048;
 
 /// Pages given back in one turn.
 const SHRINK_PAGES: i64 = 512;
+
+/// Exit status of a process that another one should follow (`EX_TEMPFAIL` of sysexits).
+const EXIT_TEMPORARY: i32 = 75;
 
 /// Octets of a page of the database.
 pub(crate) const PAGE_BYTES: u64 = 4_096;
@@ -68,6 +76,9 @@ pub(crate) trait Operation: Send {
 
     /// Makes the changes.
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), QueueError>;
+
+    /// Its commit failed, and what of it is on the disk is in doubt: the files it names must stay.
+    fn keep_files(&mut self) {}
 
     /// The changes are committed, or nothing of them happened.
     fn finish(self: Box<Self>, result: Result<(), QueueError>);
@@ -167,6 +178,8 @@ pub(crate) struct Writer {
     pub(crate) log_pages_before: usize,
     /// How long a commit with a sync takes, of late.
     pub(crate) commit_time: Duration,
+    /// A sync may have failed: the log has to be made good before anything is committed.
+    pub(crate) log_in_doubt: bool,
 }
 
 /// Tells the others when the writer's thread ends, even by a panic.
@@ -192,6 +205,12 @@ impl Writer {
             finish(operation, Err(QueueError::Closed));
         }
         self.sync_and_delete();
+        if self.make_log_good().is_err() {
+            // Folding it now could spoil the database: the next start makes it good, or takes what the disk has of it.
+            let keep = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            log::error!("event=log-left-behind reason=\"it could not be synced\" kept={}", keep.is_ok());
+            return;
+        }
         // The database alone is the whole queue while nobody has it open.
         let folded = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = folded {
@@ -225,7 +244,10 @@ impl Writer {
         }
         match self.commit(&mut batch) {
             Ok(results) => self.answer(batch, results),
-            Err(error) if batch.len() == 1 => self.answer(batch, vec![Err(error)]),
+            Err(error) if batch.len() == 1 || self.log_in_doubt => {
+                let results = batch.iter().map(|_| Err(error.clone())).collect();
+                self.answer(batch, results);
+            }
             Err(_) => {
                 for operation in batch {
                     let mut alone = vec![operation];
@@ -235,6 +257,9 @@ impl Writer {
             }
         }
         self.batches += 1;
+        if self.log_in_doubt {
+            return;
+        }
         self.checkpoint_if_due();
         self.make_room();
         if self.batches.is_multiple_of(SHRINK_EVERY) {
@@ -264,6 +289,7 @@ impl Writer {
     ) -> Result<Vec<Result<(), QueueError>>, QueueError> {
         let full = batch.iter().any(|operation| operation.durable());
         let began = Instant::now();
+        self.make_log_good()?;
         self.set_synchronous(full)?;
         let before = self.totals.clone();
         let effects = Effects::default();
@@ -290,7 +316,54 @@ impl Writer {
                 if !self.connection.is_autocommit() {
                     let _ = self.connection.execute_batch("ROLLBACK");
                 }
+                self.failed(&error);
+                if self.make_log_good().is_err() {
+                    batch.iter_mut().for_each(|operation| operation.keep_files());
+                }
                 Err(error)
+            }
+        }
+    }
+
+    /// A commit or a checkpoint failed. On a full disk the failed one did not come to its sync.
+    fn failed(&mut self, error: &QueueError) {
+        if matches!(error, QueueError::Storage(_)) {
+            log::error!("event=log-in-doubt error={:?}", error.to_string());
+            self.log_in_doubt = true;
+            self.shared.tell_of(error);
+        }
+    }
+
+    /// Makes the log good where it is in doubt, and ends a transaction that could not be rolled back. The process ends where
+    /// only the next one can go on: its supervisor starts it again, and what was acknowledged is on the disk.
+    fn make_log_good(&mut self) -> Result<(), QueueError> {
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        if !self.log_in_doubt {
+            return Ok(());
+        }
+        self.set_synchronous(true)?;
+        let log = log_file::path_of(&self.state_directory.join(DATABASE));
+        match log_file::make_good(&self.connection, &log, &self.log_pages) {
+            Ok(()) => {
+                self.totals.last_id += 1;
+                self.log_pages_before = self.log_pages.load(Ordering::Relaxed);
+                self.log_in_doubt = false;
+                log::warn!("event=log-made-good");
+                Ok(())
+            }
+            Err(NotGood::Disk(error)) => {
+                log::error!("event=log-not-made-good error={:?}", error.to_string());
+                Err(error)
+            }
+            Err(NotGood::Broken) => {
+                log::error!(
+                    "event=log-broken log={} text=\"the disk did not keep what was written to it; the process ends, so \
+                     that its supervisor starts it again with what the disk has; look at the disk\"",
+                    log.display()
+                );
+                std::process::exit(EXIT_TEMPORARY)
             }
         }
     }
@@ -333,13 +406,19 @@ impl Writer {
         if self.give_up.is_empty() {
             return;
         }
-        let sync = self.set_synchronous(true).and_then(|()| {
-            // Any change does: a full commit syncs the whole log before it.
-            Ok(self.connection.execute("UPDATE totals SET last_id = last_id", [])?)
-        });
+        let sync = self
+            .make_log_good()
+            .and_then(|()| self.set_synchronous(true))
+            .and_then(|()| Ok(self.connection.execute(SYNC, [])?));
         match sync {
-            Ok(_) => self.delete_given_up(),
-            Err(error) => log::warn!("event=content-kept reason={:?}", error.to_string()),
+            Ok(_) => {
+                self.totals.last_id += 1;
+                self.delete_given_up();
+            }
+            Err(error) => {
+                self.failed(&error);
+                log::warn!("event=content-kept reason={:?}", error.to_string());
+            }
         }
     }
 
@@ -377,13 +456,16 @@ impl Writer {
                 statistics.checkpoints += 1;
                 statistics.database_bytes += u64::try_from(pages).unwrap_or(0) * PAGE_BYTES;
             }
-            Err(error) => log::warn!("event=no-checkpoint reason={:?}", error.to_string()),
+            Err(error) => {
+                log::warn!("event=no-checkpoint reason={:?}", error.to_string());
+                self.failed(&error.into());
+            }
         }
     }
 
     /// Gives free pages back to the file system where it has too little space for new mail. What keeps mail out must not
     /// be a database that is empty inside: after its messages left, nothing else would ever make it smaller.
-    fn make_room(&self) {
+    fn make_room(&mut self) {
         let mut before = i64::MAX;
         while self.store.check_space(0).is_err() {
             let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
@@ -394,14 +476,15 @@ impl Writer {
             }
             let step = vacuum(&self.connection, SHRINK_PAGES)
                 .and_then(|()| self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
-            if step.is_err() {
+            if let Err(error) = step {
+                self.failed(&error.into());
                 return;
             }
         }
     }
 
     /// Gives free pages back to the file system, a few at a time.
-    fn shrink(&self) {
+    fn shrink(&mut self) {
         let pages = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
         let (Ok(free), Ok(all)) = (pages("freelist_count"), pages("page_count")) else { return };
         if free > KEEP_FREE_PAGES && free > all / 4 {
@@ -412,6 +495,7 @@ impl Writer {
                     error.to_string(),
                     self.state_directory.display()
                 );
+                self.failed(&error.into());
             }
         }
     }
@@ -525,6 +609,70 @@ mod tests {
         assert!(again(&connection) > 0, "as SQLite is built, it would");
         keep_plans(&connection).expect("an option");
         assert_eq!(again(&connection), 0);
+    }
+
+    struct Nothing;
+
+    impl Operation for Nothing {
+        fn apply(&mut self, _: &mut Tx<'_>) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        fn finish(self: Box<Self>, _: Result<(), QueueError>) {}
+    }
+
+    /// A rollback that fails leaves the connection in its transaction.
+    #[test]
+    fn a_transaction_that_could_not_be_rolled_back_is_so_before_the_next_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(DATABASE);
+        let mut connection = Connection::open(&path).expect("a database");
+        schema::prepare(&mut connection, &path, schema::MIGRATIONS).expect("a schema");
+        let options = Options::default();
+        let log_pages = configure(&mut connection, &options).expect("configured");
+        let ids = Arc::new(crate::id::IdSource::new(0));
+        let store = ContentStore::open(directory.path(), 1000, 0, ids).expect("a store");
+        let (wake, on_damage) = (Mutex::new(None), Mutex::new(None));
+        let shared = Arc::new(Shared { statistics: Mutex::default(), wake, on_damage });
+        let mut writer = Writer {
+            totals: Totals::load(&connection).expect("totals"),
+            connection,
+            state_directory: directory.path().to_owned(),
+            options,
+            store,
+            shared,
+            full: true,
+            give_up: Vec::new(),
+            unwritten: Vec::new(),
+            batches: 0,
+            log_pages,
+            log_pages_before: 0,
+            commit_time: Duration::ZERO,
+            log_in_doubt: false,
+        };
+        writer.connection.execute_batch("BEGIN IMMEDIATE; UPDATE totals SET waiting = 99").expect("stuck");
+        let mut batch: Vec<Box<dyn Operation>> = vec![Box::new(Nothing)];
+        assert_eq!(writer.commit(&mut batch), Ok(vec![Ok(())]), "the next one is not in its way");
+        assert!(writer.connection.is_autocommit());
+        assert_eq!(Totals::load(&writer.connection).expect("totals").waiting, 0, "nothing of it happened");
+    }
+
+    /// Files wait for this: what is not synced could bring back their rows.
+    #[test]
+    fn files_are_deleted_behind_a_commit_that_is_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(DATABASE);
+        let mut connection = Connection::open(&path).expect("a database");
+        schema::prepare(&mut connection, &path, schema::MIGRATIONS).expect("a schema");
+        let pages = configure(&mut connection, &Options::default()).expect("configured");
+        let grows_by = |sql: &str| {
+            let before = pages.load(Ordering::Relaxed);
+            connection.execute(sql, []).expect("changed");
+            pages.load(Ordering::Relaxed) - before
+        };
+        assert!(grows_by(SYNC) > 0);
+        assert!(grows_by(SYNC) > 0);
+        assert_eq!(grows_by("UPDATE totals SET last_id = last_id"), 0, "as SQLite is built, that is none");
     }
 
     #[test]

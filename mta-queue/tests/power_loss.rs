@@ -23,12 +23,18 @@ fn child_process() {
 
 /// What one child did, call by call.
 fn trace(top: &Path, mode: &str) -> Option<Trace> {
+    trace_with(top, mode, &[])
+}
+
+/// The same, with more arguments for strace.
+fn trace_with(top: &Path, mode: &str, more: &[String]) -> Option<Trace> {
     let strace = disk::strace()?;
     let state = top.join("state");
     let before = disk::snapshot(top);
     let file = top.with_extension("trace");
     let status = Command::new(strace)
         .args(disk::arguments(&file))
+        .args(more)
         .arg(std::env::current_exe().expect("test binary"))
         .args(["child_process", "--exact", "--nocapture", "--test-threads=1"])
         .env(load::CHILD, &state)
@@ -102,6 +108,51 @@ fn nothing_acknowledged_is_lost_whenever_the_power_fails_and_every_sync_is_neede
         cut(&trace, &top, count, fate, &mut random, &|_| false);
     }
     proved_needed(&trace, &top, number);
+}
+
+/// Syncs that fail, by their number in each thread: single ones, some in a row, so that the repair fails, too, and one after the
+/// other to the end.
+const FAILING: [&str; 5] = ["5", "6..7", "8..13", "9+4", "13+"];
+
+#[test]
+fn nothing_acknowledged_is_lost_where_a_sync_failed_before_the_power_did() {
+    if std::env::var(load::CHILD).is_ok() {
+        return;
+    }
+    let mut failed = 0;
+    for which in FAILING {
+        let directory = tempfile::tempdir().expect("directory");
+        let top = directory.path().join("top");
+        std::fs::create_dir_all(top.join("state")).expect("directory");
+        Queue::open(&top.join("state"), load::small_options()).expect("open").close();
+        let inject = ["-e".to_owned(), format!("inject=fsync,fdatasync:error=EIO:when={which}")];
+        let Some(trace) = trace_with(&top, "failing", &inject) else {
+            println!("SKIPPED: no strace that may trace");
+            return;
+        };
+        let at = |event: &Event| matches!(event, Event::SyncFailed { .. });
+        let first = trace.events.iter().position(at).unwrap_or_else(|| panic!("{which}: none failed"));
+        failed += trace.events.iter().filter(|event| at(event)).count();
+        let mut random = Random(0x5eed);
+        let mut cut_at = |count, fate| {
+            println!("{which}: cut after {count} of {}, {fate:?}", trace.events.len());
+            cut(&trace, &top, count, fate, &mut random, &|_| false);
+        };
+        // Behind each that was acknowledged since.
+        let said =
+            |n: &usize| matches!(&trace.events[*n], Event::Said(said) if said.contains("acknowledged"));
+        for n in (first..trace.events.len()).filter(said).take(10) {
+            [Fate::Lost, Fate::Mixed].into_iter().for_each(|fate| cut_at(n + 1, fate));
+        }
+        // Killed right when a failure is told.
+        for count in (0..trace.events.len()).filter(|count| at(&trace.events[*count])).take(4) {
+            (1..4).for_each(|more| cut_at((count + more).min(trace.events.len()), Fate::Kept));
+        }
+        let refusals =
+            trace.events.iter().filter(|e| matches!(e, Event::Said(said) if said.contains("refused")));
+        println!("{which}: {} refused", refusals.count());
+    }
+    assert!(failed > 20, "{failed}");
 }
 
 type Kind<'a> = (&'static str, Box<dyn Fn(&Event) -> bool + 'a>);

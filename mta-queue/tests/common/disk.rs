@@ -4,6 +4,9 @@
 //! The model is the harsh reading of POSIX: until a file is synced, each 4 KiB block of it may be as it was after the last
 //! sync or as any later write made it, in any mixture, and so may its length; until a directory is synced, each name made
 //! or taken away in it may or may not be there. Only what `fsync` or `fdatasync` returned for is certain.
+//!
+//! A sync of a file that failed is told once, as Linux does it: what it should have written counts as clean from then on, and
+//! no later sync makes it certain, until something is written to the same block again.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -53,6 +56,11 @@ pub enum Event {
     },
     /// Covers what had returned when the call began: the first so many events.
     Sync {
+        inode: usize,
+        began: usize,
+    },
+    /// It reported an error.
+    SyncFailed {
         inode: usize,
         began: usize,
     },
@@ -148,11 +156,15 @@ impl Trace {
         let Some((arguments, result)) = rest.rsplit_once(" = ") else { return };
         let arguments = arguments.trim_end().trim_end_matches(')');
         let result: i64 = result.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(-1);
-        if result < 0 {
-            return;
-        }
         let arguments = split(arguments);
         let number = |n: usize| arguments.get(n).and_then(|text| text.parse::<i64>().ok()).unwrap_or(-1);
+        if result < 0 {
+            if let ("fsync" | "fdatasync", Some(Open::File { inode, .. })) = (name, self.open.get(&number(0)))
+            {
+                self.events.push(Event::SyncFailed { inode: *inode, began });
+            }
+            return;
+        }
         let bytes = |n: usize| arguments.get(n).map(|text| unhex(text)).unwrap_or_default();
         let path = |n: usize| plain(Path::new(&*String::from_utf8_lossy(&bytes(n))));
         let written = usize::try_from(result).expect("not negative");
@@ -294,7 +306,16 @@ fn unhex(text: &str) -> Vec<u8> {
 #[derive(Default, Clone)]
 struct File {
     certain: Vec<u8>,
-    since: Vec<(usize, Change)>,
+    since: Vec<Pending>,
+}
+
+/// A change that is not certain.
+#[derive(Clone)]
+struct Pending {
+    at: usize,
+    change: Change,
+    /// The system takes it for written, for it told that it could not write it.
+    is_given_up: bool,
 }
 
 #[derive(Clone)]
@@ -363,21 +384,23 @@ impl Disk {
                     self.names_since.push((at, NameChange::Link(path.clone(), Node::File(*inode))));
                 }
                 if *emptied {
-                    self.files[*inode].since.push((at, Change::Truncate(0)));
+                    self.files[*inode].changed(at, Change::Truncate(0));
                 }
             }
             Event::Write { inode, offset, data } => {
-                self.files[*inode].since.push((at, Change::Write(*offset, data.clone())));
+                self.files[*inode].changed(at, Change::Write(*offset, data.clone()));
             }
             Event::Truncate { inode, length } => {
-                self.files[*inode].since.push((at, Change::Truncate(*length)));
+                self.files[*inode].changed(at, Change::Truncate(*length));
             }
             Event::Sync { inode, began } => {
                 let file = &mut self.files[*inode];
-                let (covered, rest): (Vec<_>, Vec<_>) = file.since.drain(..).partition(|(at, _)| at < began);
-                covered.into_iter().for_each(|(_, change)| apply(&mut file.certain, &change));
+                let (covered, rest): (Vec<_>, Vec<_>) =
+                    file.since.drain(..).partition(|pending| pending.at < *began && !pending.is_given_up);
+                covered.into_iter().for_each(|pending| apply(&mut file.certain, &pending.change));
                 file.since = rest;
             }
+            Event::SyncFailed { inode, began } => self.files[*inode].give_up(*began),
             Event::SyncDirectory { path, began } => {
                 let (covered, rest): (Vec<_>, Vec<_>) = self
                     .names_since
@@ -434,30 +457,42 @@ impl Fate {
 }
 
 impl File {
+    fn changed(&mut self, at: usize, change: Change) {
+        // The system writes whole blocks: with a new write of one goes what it had given up of it.
+        if let Change::Write(offset, data) = &change {
+            let blocks = offset / BLOCK..=(offset + data.len().max(1) - 1) / BLOCK;
+            for pending in self.since.iter_mut().filter(|pending| pending.is_given_up) {
+                if pending.change.block().is_some_and(|block| blocks.contains(&block)) {
+                    (pending.at, pending.is_given_up) = (at, false);
+                }
+            }
+        }
+        self.since.push(Pending { at, change, is_given_up: false });
+    }
+
+    fn give_up(&mut self, began: usize) {
+        let since = std::mem::take(&mut self.since);
+        self.since = since
+            .into_iter()
+            .flat_map(|pending| {
+                let is_given_up =
+                    pending.is_given_up || pending.at < began && pending.change.block().is_some();
+                let parts = if is_given_up { pieces(&pending.change) } else { vec![pending.change] };
+                parts.into_iter().map(move |change| Pending { at: pending.at, change, is_given_up })
+            })
+            .collect();
+    }
+
     fn left(&self, fate: Fate, random: &mut Random) -> Vec<u8> {
         let mut content = self.certain.clone();
         if fate != Fate::Mixed {
             let kept = self.since.iter().filter(|_| fate == Fate::Kept);
-            kept.for_each(|(_, change)| apply(&mut content, change));
+            kept.for_each(|pending| apply(&mut content, &pending.change));
             return content;
         }
         // Each block of each write by itself. Which of two writes of a block is the later one does not matter to the disk.
-        let mut pieces = Vec::new();
-        for (_, change) in &self.since {
-            match change {
-                Change::Truncate(_) => pieces.push(change.clone()),
-                Change::Write(offset, data) => {
-                    let mut at = 0;
-                    while at < data.len() {
-                        let end = ((offset + at) / BLOCK + 1) * BLOCK - offset;
-                        let end = end.min(data.len());
-                        pieces.push(Change::Write(offset + at, data[at..end].to_vec()));
-                        at = end;
-                    }
-                }
-            }
-        }
-        let kept: Vec<Change> = pieces.into_iter().filter(|_| random.below(2) == 0).collect();
+        let pieces = self.since.iter().flat_map(|pending| pieces(&pending.change));
+        let kept: Vec<Change> = pieces.filter(|_| random.below(2) == 0).collect();
         kept.iter().for_each(|change| apply(&mut content, change));
         content
     }
@@ -471,6 +506,30 @@ impl NameChange {
         };
         paths.into_iter().filter_map(|path| path.parent()).collect()
     }
+}
+
+impl Change {
+    /// The block where a write begins.
+    fn block(&self) -> Option<usize> {
+        match self {
+            Self::Truncate(_) => None,
+            Self::Write(offset, _) => Some(offset / BLOCK),
+        }
+    }
+}
+
+/// The parts of a change in each block.
+fn pieces(change: &Change) -> Vec<Change> {
+    let Change::Write(offset, data) = change else { return vec![change.clone()] };
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < data.len() {
+        let end = ((offset + at) / BLOCK + 1) * BLOCK - offset;
+        let end = end.min(data.len());
+        pieces.push(Change::Write(offset + at, data[at..end].to_vec()));
+        at = end;
+    }
+    pieces
 }
 
 fn apply(content: &mut Vec<u8>, change: &Change) {

@@ -94,6 +94,7 @@ pub fn child() {
         Ok("open") => drop(Queue::open(directory, small_options())),
         // So many messages, and then the end.
         Ok("some") => load(directory, number, Some(12)),
+        Ok("failing") => load_while_syncs_fail(directory),
         _ => load(directory, number, None),
     }
     say("end");
@@ -121,6 +122,40 @@ fn load(directory: &Path, number: u64, rounds: Option<u64>) {
     over.store(true, Ordering::SeqCst);
     deliveries.join().expect("no delivery panics");
     queue.close();
+}
+
+/// A load for which some calls fail: what is refused is not acknowledged, and that is all. One thread, so that the calls come
+/// in an order that is nearly the same each time.
+fn load_while_syncs_fail(directory: &Path) {
+    // A log that is not begun again soon: what is wrong in it stays.
+    let options = Options { wal_bytes: 1 << 20, ..small_options() };
+    let queue = Queue::open(directory, options).expect("open");
+    say("open");
+    for n in 0..24 {
+        let name = format!("m{n}");
+        let size = [10, 30_000, 2_000][n % 3];
+        match accept_or_not(&queue, &body(&name, size)) {
+            Ok(()) => say(&format!("acknowledged {name}")),
+            Err(()) => say(&format!("refused {name}")),
+        }
+        let claimed = queue.claim(SystemTime::now() + MINUTE, 1, &mut Plan::new(1)).expect("claim");
+        for claim in claimed.claims {
+            let name = is_whole(&read(queue.content_reader(claim.message.id).expect("content")));
+            say(&format!("delivered {}/{}", name.as_deref().unwrap_or("BROKEN"), claim.next_hop));
+            let what = record_of(&claim, now(), RecipientOutcome::Delivered);
+            // Not waited for: where it cannot be written it is kept until it can.
+            queue.record(claim, what, drop);
+        }
+    }
+    queue.close();
+}
+
+fn accept_or_not(queue: &Queue, bytes: &[u8]) -> Result<(), ()> {
+    let mut content = queue.content();
+    content.write_all(bytes).map_err(drop)?;
+    let content = content.finish().map_err(drop)?;
+    let empty = message(queue, &["a@one.example", "b@two.example"], now(), b"");
+    accept(queue, NewMessage { content, ..empty }).map(drop).map_err(drop)
 }
 
 fn accept_some(queue: &Queue, number: u64, round: u64, random: &mut Random) {
