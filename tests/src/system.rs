@@ -143,6 +143,19 @@ impl System {
         Ok(())
     }
 
+    /// Makes the small disk of /var/mail larger or smaller.
+    ///
+    /// # Errors
+    /// It is no small disk, or more lies on it.
+    pub fn resize_spool(&self, octets: u64) -> io::Result<()> {
+        let holder = self.holder.0.id().to_string();
+        let size = format!("remount,size={octets}");
+        let status = Command::new("nsenter")
+            .args(["-t", &holder, "-m", "--", "mount", "-o", &size, "/var/mail"])
+            .status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other("/var/mail cannot be resized")) }
+    }
+
     /// Stops the delivery process.
     pub fn stop_delivery(&mut self) {
         self.deliver = None;

@@ -146,7 +146,41 @@ fn a_full_mailbox_is_answered_452_until_there_is_room() {
     assert_eq!(rcpt(&lab, "alice@own.example"), 250);
     assert!(lab.daemon().cli(["queue", "retry", &id]).expect("the tool runs").status.success());
     assert_eq!(lab.wait_for(&id, |message| message.status == "delivered").status, "delivered");
+    // What can never fit comes back.
     let large = client::message("carol@else.example", "bob@own.example", "large", &body.repeat(3));
     let id = lab.send_content("carol@else.example", &["bob@own.example"], &large);
-    assert_eq!(lab.settled(&id).recipients[0].last_status.as_deref(), Some("5.2.2"));
+    assert_eq!(lab.settled(&id).recipients[0].last_status.as_deref(), Some("5.2.3"));
+}
+
+#[test]
+fn a_size_that_is_announced_is_held_against_the_mailbox_at_once() {
+    let mut plan = Plan::new();
+    plan.set("domain.\"own.example\".quota", "\"4kB\"");
+    let lab = plan.start().expect("a laboratory");
+    assert_eq!(
+        alias(&lab, &["add", "all@own.example", "alice@own.example", "bob@own.example", "x@far.example"]),
+        0
+    );
+    let body = "0123456789abcdefghijklmnopqrstuvwxyz\n".repeat(70);
+    let content = client::message("carol@else.example", "alice@own.example", "quota", &body);
+    let id = lab.send_content("carol@else.example", &["alice@own.example"], &content);
+    assert_eq!(lab.settled(&id).status, "delivered");
+    for (size, recipient, code, status) in [
+        (1000, "alice", 250, "2.1.5"),
+        (2000, "alice", 452, "4.2.2"),
+        (2000, "bob", 250, "2.1.5"),
+        (5000, "alice", 550, "5.2.3"),
+        (5000, "bob+detail", 550, "5.2.3"),
+        // Somebody else behind the alias has room.
+        (5000, "all", 250, "2.1.5"),
+    ] {
+        let mut client = SmtpClient::open(lab.daemon().address()).expect("a session");
+        client.ask(&format!("MAIL FROM:<carol@else.example> SIZE={size}")).expect("MAIL");
+        let reply = client.command(&format!("RCPT TO:<{recipient}@own.example>")).expect("a reply");
+        assert_eq!(
+            (reply.code, reply.lines[0].get(..5)),
+            (code, Some(status)),
+            "{size} {recipient}: {reply:?}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! Dovecot takes delivery by LMTP: mailboxes, a full one, an unknown one, and none at all while it is down.
+//! Dovecot takes delivery by LMTP, over a Unix socket and over TCP: mailboxes, a full one, an unknown one, and none at all while it is down.
 
 use std::fs;
 use std::io;
@@ -16,6 +16,8 @@ const NOBODY: u32 = 65_534;
 
 struct Dovecot {
     folder: tempfile::TempDir,
+    /// Its LMTP port on loopback.
+    port: u16,
     child: Option<Child>,
 }
 
@@ -31,6 +33,7 @@ impl Dovecot {
         };
         let users = user("alice", "") + &user("bob", "userdb_quota_rule=*:storage=1k");
         fs::write(at("users"), users)?;
+        let port = mta_lab::lab::Ports::free().smtp;
         let config = format!(
             "base_dir = {run}\nstate_dir = {run}\nlog_path = {log}\nprotocols = lmtp\nssl = no\n\
              mail_location = maildir:~/Maildir\nfirst_valid_uid = 1\nauth_username_format = %Ln\n\
@@ -38,14 +41,14 @@ impl Dovecot {
              mail_plugins = quota\nplugin {{\n quota = maildir:User quota\n}}\n\
              userdb {{\n driver = passwd-file\n args = username_format=%n {users}\n}}\n\
              passdb {{\n driver = passwd-file\n args = username_format=%n {users}\n}}\n\
-             service lmtp {{\n unix_listener {run}/lmtp-mta {{\n  mode = 0666\n }}\n}}\n\
+             service lmtp {{\n unix_listener {run}/lmtp-mta {{\n  mode = 0666\n }}\n inet_listener lmtp {{\n  address = 127.0.0.1\n  port = {port}\n }}\n}}\n\
              service stats {{\n chroot =\n}}\nservice anvil {{\n chroot =\n}}\n",
             run = at("run"),
             log = at("log"),
             users = at("users"),
         );
         fs::write(at("dovecot.conf"), config)?;
-        let mut dovecot = Self { folder, child: None };
+        let mut dovecot = Self { folder, port, child: None };
         dovecot.start()?;
         Ok(dovecot)
     }
@@ -107,7 +110,14 @@ impl Drop for Dovecot {
     }
 }
 
-fn started() -> Option<(Lab, Dovecot)> {
+/// How the server reaches Dovecot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Socket,
+    Tcp,
+}
+
+fn started(by: By) -> Option<(Lab, Dovecot)> {
     if peers::missing(&["dovecot"]).is_some() || peers::needs_root() {
         return None;
     }
@@ -118,13 +128,26 @@ fn started() -> Option<(Lab, Dovecot)> {
     let dovecot = Dovecot::new().expect("Dovecot starts");
     let mut plan = Plan::new();
     plan.set("domain.\"own.example\".mailboxes", "[\"alice\", \"bob\", \"ghost\"]");
-    plan.set("domain.\"own.example\".deliver", &format!("\"lmtp:unix:{}\"", dovecot.socket().display()));
+    let server = match by {
+        By::Socket => format!("lmtp:unix:{}", dovecot.socket().display()),
+        By::Tcp => format!("lmtp:127.0.0.1:{}", dovecot.port),
+    };
+    plan.set("domain.\"own.example\".deliver", &format!("{server:?}"));
     Some((plan.start().expect("a laboratory"), dovecot))
 }
 
 #[test]
-fn each_recipient_has_its_own_verdict() {
-    let Some((lab, dovecot)) = started() else { return };
+fn each_recipient_has_its_own_verdict_over_a_unix_socket() {
+    each_recipient_has_its_own_verdict(By::Socket);
+}
+
+#[test]
+fn each_recipient_has_its_own_verdict_over_tcp() {
+    each_recipient_has_its_own_verdict(By::Tcp);
+}
+
+fn each_recipient_has_its_own_verdict(by: By) {
+    let Some((lab, dovecot)) = started(by) else { return };
     let body = "0123456789abcdefghijklmnopqrstuvwxyz\n".repeat(100);
     let content = mta_lab::client::message("carol@else.example", "all@own.example", "verdicts", &body);
     let to = ["alice@own.example", "bob@own.example", "ghost@own.example"];
@@ -149,7 +172,12 @@ fn each_recipient_has_its_own_verdict() {
 
 #[test]
 fn mail_waits_while_the_store_is_down() {
-    let Some((lab, mut dovecot)) = started() else { return };
+    mail_waits_while_it_is_down(By::Socket);
+    mail_waits_while_it_is_down(By::Tcp);
+}
+
+fn mail_waits_while_it_is_down(by: By) {
+    let Some((lab, mut dovecot)) = started(by) else { return };
     dovecot.stop();
     let id = lab.send("carol@else.example", &["alice@own.example"]);
     let shown = lab.settled(&id);

@@ -119,7 +119,7 @@ fn traps_are_seen_and_nothing_is_lost() {
     let forward = system.path("/home/anna/.forward");
     let mbox = system.path("/var/mail/anna");
     fs::write(system.path("/home/target"), "untouched").expect("written");
-    let traps: [Trap<'_>; 7] = [
+    let traps: [Trap<'_>; 8] = [
         ("symbolic link", Box::new(|| symlink("/home/target", &mbox).expect("a link"))),
         (
             "second name",
@@ -164,6 +164,12 @@ fn traps_are_seen_and_nothing_is_lost() {
                 fs::set_permissions(&forward, fs::Permissions::from_mode(0o666)).expect("open");
             }),
         ),
+        (
+            ":include:/home/target is not followed in a .forward",
+            Box::new(|| {
+                system.write_home("anna", ".forward", ":include:/home/target\n").expect("written");
+            }),
+        ),
     ];
     for (why, set) in traps {
         drop(fs::remove_file(&mbox));
@@ -179,7 +185,7 @@ fn traps_are_seen_and_nothing_is_lost() {
     // All of it comes, once nothing is in the way.
     assert!(lab.daemon().cli(["queue", "retry", "--all"]).expect("the tool runs").status.success());
     assert!(
-        lab.wait_for_files(|| system.mbox("anna").matches("From carol").count() == 7),
+        lab.wait_for_files(|| system.mbox("anna").matches("From carol").count() == 8),
         "{}",
         system.mbox("anna")
     );
@@ -222,6 +228,57 @@ fn a_full_disk_defers_and_leaves_nothing_partial() {
     assert_eq!(shown.recipients[0].last_status.as_deref(), Some("4.3.1"), "{:?}", shown.recipients);
     assert_eq!(system.mbox("anna"), before);
     assert!(!system.path("/var/mail/anna.lock").exists());
+}
+
+/// The kinds and subjects of the alerts that are open.
+fn open_alerts(lab: &Lab) -> Vec<(String, String)> {
+    let status = lab.daemon().cli_json(["status", "--json"]).expect("status");
+    let alerts = status["status"]["alerts"].as_array().cloned().unwrap_or_default();
+    let word = |alert: &serde_json::Value, name: &str| alert[name].as_str().unwrap_or_default().to_owned();
+    alerts.iter().map(|alert| (word(alert, "kind"), word(alert, "subject"))).collect()
+}
+
+#[test]
+fn maildirs_on_a_full_disk_defer_raise_the_alert_and_lose_nothing() {
+    // Our own Maildirs, and those of users, lie on the small disk.
+    let Some((lab, system)) = started(Some(512 * 1024), |plan| {
+        plan.set("domain.\"own.example\".maildir", "\"/var/mail/virtual/{domain}/{mailbox}\"");
+        plan.set("local.mailbox", "\"/var/mail/{user}.dir/\"");
+    }) else {
+        return;
+    };
+    let folder = system.path("/var/mail/anna.dir");
+    fs::create_dir(&folder).expect("a folder");
+    chown(&folder, Some(USERS[0].1), Some(USERS[0].1)).expect("owned");
+    let full = ("disk".to_owned(), "mailboxes".to_owned());
+    let large = "0123456789abcdefghijklmnopqrstuvwxyz\n".repeat(20_000);
+    for (recipient, maildir) in [
+        ("alice@own.example".to_owned(), "/var/mail/virtual/own.example/alice"),
+        (to("anna"), "/var/mail/anna.dir"),
+    ] {
+        assert_eq!(fate(&lab, &recipient).0, "delivered");
+        assert!(!open_alerts(&lab).contains(&full));
+        let content = mta_lab::client::message("carol@else.example", &recipient, "large", &large);
+        let id = lab.send_content("carol@else.example", &[&recipient], &content);
+        let of = lab.settled(&id).recipients.remove(0);
+        assert_eq!((of.status.as_str(), of.last_status.as_deref()), ("deferred", Some("4.3.1")), "{of:?}");
+        assert!(open_alerts(&lab).contains(&full), "{:?}", open_alerts(&lab));
+        let count = |name: &str| fs::read_dir(system.path(maildir).join(name)).expect("a Maildir").count();
+        assert_eq!((count("new"), count("tmp")), (1, 0), "nothing half lies there");
+        // With more room it comes, once and whole.
+        system.resize_spool(4 << 20).expect("a larger disk");
+        assert!(lab.daemon().cli(["queue", "retry", &id]).expect("the tool runs").status.success());
+        assert_eq!(lab.wait_for(&id, |message| message.status == "delivered").status, "delivered");
+        let files = fs::read_dir(system.path(maildir).join("new")).expect("a Maildir").flatten();
+        let whole =
+            files.filter(|file| fs::read_to_string(file.path()).is_ok_and(|text| text.contains(&large)));
+        assert_eq!(whole.count(), 1);
+        assert!(!open_alerts(&lab).contains(&full), "over");
+        for file in fs::read_dir(system.path(maildir).join("new")).expect("a Maildir").flatten() {
+            fs::remove_file(file.path()).expect("removed");
+        }
+        system.resize_spool(512 * 1024).expect("a small disk");
+    }
 }
 
 #[test]

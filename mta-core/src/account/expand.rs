@@ -347,7 +347,12 @@ impl<'a> Walk<'a> {
         depth: usize,
     ) {
         if self.source != Source::Alias {
-            return self.dead(true, format!(":include:{} in a .forward is not followed", path.display()));
+            // The file would be read by this server, with its rights and not with the user's.
+            let text = format!(
+                ":include:{} is not followed in a .forward: put the addresses into the .forward itself, or have an alias made",
+                path.display()
+            );
+            return self.dead(true, text);
         }
         let snapshot = self.snapshot;
         match snapshot.file.included(path) {

@@ -59,6 +59,17 @@ impl Recipient {
     }
 }
 
+/// Whether a message fits into a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// It does.
+    Enough,
+    /// It will when its owner makes room.
+    NotNow,
+    /// It is larger than the mailbox may ever be.
+    Never,
+}
+
 /// What kind of domain it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DomainKind {
@@ -200,16 +211,18 @@ impl Accounts {
         self.judge(mailbox, &Passwd)
     }
 
-    /// Whether all that `mailbox` leads to are Maildirs that are full. May block.
-    pub fn is_full(&self, mailbox: &Mailbox) -> bool {
-        let targets = self.expand(mailbox).targets;
-        let is_full = |target: &Target| match target {
-            Target::Maildir { path, quota: Some(quota), .. } => {
-                quota::used(path, *quota).is_ok_and(|used| used >= *quota)
-            }
-            _ => false,
+    /// Whether a message of so many octets, 0 where that is not known, fits into what `mailbox` leads to. May block. One place
+    /// with room is enough, and a place that cannot be looked at has room: delivery tells.
+    pub fn room(&self, mailbox: &Mailbox, size_octets: u64) -> Room {
+        let room = |target: &Target| match target {
+            Target::Maildir { quota: Some(quota), .. } if size_octets > *quota => Room::Never,
+            Target::Maildir { path, quota: Some(quota), .. } => match quota::used(path, *quota) {
+                Ok(used) if used >= *quota || used.saturating_add(size_octets) > *quota => Room::NotNow,
+                _ => Room::Enough,
+            },
+            _ => Room::Enough,
         };
-        !targets.is_empty() && targets.iter().all(is_full)
+        self.expand(mailbox).targets.iter().map(room).min().unwrap_or(Room::Enough)
     }
 
     /// What an address is to us, as a person writes it; nothing where it is no address. May block.

@@ -15,8 +15,13 @@ use super::copy::copy_local;
 /// Why a delivery did not happen. All are transient: the message stays in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MaildirError {
-    /// The file system or the user's quota is full.
+    /// The file system is full.
     Full {
+        /// The file or folder that could not be written.
+        path: PathBuf,
+    },
+    /// The owner's quota of the file system is used up.
+    OverQuota {
         /// The file or folder that could not be written.
         path: PathBuf,
     },
@@ -43,7 +48,8 @@ impl MaildirError {
     fn at(path: &Path, error: &io::Error) -> Self {
         let path = path.to_path_buf();
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            io::ErrorKind::StorageFull => Self::Full { path },
+            io::ErrorKind::QuotaExceeded => Self::OverQuota { path },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::NotAllowed { path },
             _ => Self::Io { path, error: error.to_string() },
         }
@@ -55,6 +61,9 @@ impl std::fmt::Display for MaildirError {
         match self {
             Self::Full { path } => {
                 write!(f, "no space left for {}: free some, the message waits", path.display())
+            }
+            Self::OverQuota { path } => {
+                write!(f, "{}: the owner's disk quota is used up, the message waits", path.display())
             }
             Self::NotAllowed { path } => write!(
                 f,

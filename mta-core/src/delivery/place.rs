@@ -84,7 +84,8 @@ pub(super) fn maildir(
 fn full(letter: &Letter<'_>, path: &std::path::Path, quota: u64) -> Option<Outcome> {
     if letter.size_bytes > quota {
         let text = format!("the message is larger than the mailbox may ever be ({quota} octets)");
-        return Some(outcome(Verdict::Failed, (5, 2, 2), text));
+        // RFC 3463 3.3: no room that anybody makes will do.
+        return Some(outcome(Verdict::Failed, (5, 2, 3), text));
     }
     match quota::used(path, quota) {
         Ok(used) if used.saturating_add(letter.size_bytes) > quota => {
@@ -165,6 +166,7 @@ fn forward(target: &Target, text: &str) -> Placed {
 fn failed(error: &MaildirError) -> Outcome {
     let status = match error {
         MaildirError::Full { .. } => (4, 3, 1),
+        MaildirError::OverQuota { .. } => (4, 2, 2),
         MaildirError::NotAllowed { .. } | MaildirError::Io { .. } => (4, 2, 0),
         MaildirError::Content { .. } => (4, 3, 0),
     };

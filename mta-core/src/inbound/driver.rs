@@ -62,6 +62,8 @@ pub(super) struct Driver {
     pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// Recipients of the message at hand.
     pub(super) recipients: u64,
+    /// Its size as the client has announced it (RFC 1870), 0 where it has not.
+    pub(super) announced_octets: u64,
     stop: Stop,
     /// The time that open sessions have to end after `stop` is over.
     cut_off: Stop,
@@ -111,6 +113,7 @@ impl Driver {
             implicit_tls: false,
             certificate: None,
             recipients: 0,
+            announced_octets: 0,
             stop,
             cut_off,
             stopping: false,
@@ -276,6 +279,7 @@ impl Driver {
             }
             Question::Mail { reverse_path, parameters } => {
                 self.recipients = 0;
+                self.announced_octets = parameters.size_bytes.unwrap_or_default();
                 let refusal = Box::pin(self.sender_refusal(&reverse_path)).await;
                 self.reverse_path = Some(reverse_path);
                 match refusal {

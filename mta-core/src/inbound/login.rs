@@ -60,9 +60,10 @@ impl Driver {
         let may_relay = self.submission.is_some() || self.source.trusted;
         let decision = if self.settings.may_block(path) {
             let (settings, path) = (Arc::clone(&self.settings), path.clone());
-            smol::unblock(move || settings.recipient_for(may_relay, &path)).await
+            let size = self.announced_octets;
+            smol::unblock(move || settings.recipient_for(may_relay, &path, size)).await
         } else {
-            self.settings.recipient_for(may_relay, path)
+            self.settings.recipient_for(may_relay, path, self.announced_octets)
         };
         let decision = Box::pin(self.settings.asked(decision, path)).await;
         let Some(submission) = &self.submission else {

@@ -11,7 +11,7 @@ use mta_smtp::address::{ForwardPath, Mailbox};
 use mta_smtp::envelope::Envelope;
 use mta_smtp::reply::Reply;
 
-use crate::account::{Recipient, Unasked};
+use crate::account::{Recipient, Room, Unasked};
 use crate::auth::dkim::now_seconds;
 use crate::auth::srs::Decoded;
 use crate::inbound::recipients::Answer;
@@ -25,8 +25,10 @@ pub(super) enum RcptDecision {
     Accept,
     /// Our domain, but nobody of that name.
     Unknown,
-    /// A mailbox of ours that is full.
+    /// A mailbox of ours that is full, or that the size announced does not fit into now.
     Full,
+    /// A mailbox of ours that may never hold so much as is announced.
+    TooLarge,
     /// Nobody can say now who that is: an alias is broken, or the system's users cannot be asked.
     Unclear,
     /// Not our domain, and the client may not relay.
@@ -47,6 +49,11 @@ impl RcptDecision {
             Self::Unknown => Some(Reply::with_status(550, (5, 1, 1), "no such mailbox here")),
             // RFC 3463 3.3: its owner can make room, so the client keeps the message and comes again.
             Self::Full => Some(Reply::with_status(452, (4, 2, 2), "the mailbox is full, try again later")),
+            // Not 552, which says "too many recipients" here (RFC 5321 4.5.3.1.10), so that clients come again.
+            Self::TooLarge => {
+                let text = "the message is larger than this mailbox may ever be";
+                Some(Reply::with_status(550, (5, 2, 3), text))
+            }
             Self::Unclear => Some(Reply::with_status(
                 451,
                 (4, 3, 5),
@@ -108,27 +115,31 @@ impl Settings {
     /// Decides about a recipient.
     #[cfg(test)]
     fn recipient(&self, client: IpAddr, path: &ForwardPath) -> RcptDecision {
-        self.recipient_for(self.may_relay(client), path)
+        self.recipient_for(self.may_relay(client), path, 0)
     }
 
-    /// Decides about a recipient. `may_relay`: the client is in a relay network, or has logged in.
-    pub(super) fn recipient_for(&self, may_relay: bool, path: &ForwardPath) -> RcptDecision {
+    /// Decides about a recipient of a message of so many octets, as far as the client has announced it. `may_relay`: the
+    /// client is in a relay network, or has logged in.
+    pub(super) fn recipient_for(
+        &self,
+        may_relay: bool,
+        path: &ForwardPath,
+        size_octets: u64,
+    ) -> RcptDecision {
         match path {
             ForwardPath::Postmaster => self.postmaster(),
-            ForwardPath::Mailbox(mailbox) => self.mailbox(may_relay, mailbox),
+            ForwardPath::Mailbox(mailbox) => self.mailbox(may_relay, mailbox, size_octets),
         }
     }
 
-    fn mailbox(&self, may_relay: bool, mailbox: &Mailbox) -> RcptDecision {
+    fn mailbox(&self, may_relay: bool, mailbox: &Mailbox, size_octets: u64) -> RcptDecision {
         match self.accounts.recipient(mailbox) {
-            Recipient::Maildir(_) | Recipient::Alias(_) if self.accounts.is_full(mailbox) => {
-                RcptDecision::Full
-            }
-            Recipient::Maildir(_)
-            | Recipient::Lmtp(_)
-            | Recipient::System(_)
-            | Recipient::Alias(_)
-            | Recipient::Relayed => RcptDecision::Accept,
+            Recipient::Maildir(_) | Recipient::Alias(_) => match self.accounts.room(mailbox, size_octets) {
+                Room::Enough => RcptDecision::Accept,
+                Room::NotNow => RcptDecision::Full,
+                Room::Never => RcptDecision::TooLarge,
+            },
+            Recipient::Lmtp(_) | Recipient::System(_) | Recipient::Relayed => RcptDecision::Accept,
             Recipient::Verified(unasked) => RcptDecision::Ask(unasked),
             Recipient::Unclear(reason) => {
                 ::log::warn!(

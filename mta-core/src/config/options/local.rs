@@ -58,7 +58,8 @@ fn local() -> Vec<OptionSpec> {
             "false",
             |c, _| &mut c.local.forward,
             "Whether a user's ~/.forward says where his mail goes. It is read with his rights, and has the syntax of the \
-             right side of an alias; \\name keeps a copy in the own mailbox.",
+             right side of an alias; \\name keeps a copy in the own mailbox. :include: is not followed there: this server would read the file, and not \
+             the user; mail waits where one stands there.",
         ),
         bounded(
             "local.min_uid",

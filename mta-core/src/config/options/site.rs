@@ -103,9 +103,10 @@ fn domains() -> Vec<OptionSpec> {
             "\"0\"",
             (Size(0), Size(1 << 50)),
             |c, n| &mut own_domain(c, n).quota,
-            "How much each Maildir of the domain may hold, as counted in its maildirsize file (Maildir++). A full one is \
-             answered 452, so that the sender tries again; a message that can never fit is returned. A user's own quota \
-             goes before. 0 means no bound.",
+            "How much each Maildir of the domain may hold, as counted in its maildirsize file (Maildir++). A full one, and one \
+             that the size announced does not fit into, is answered 452 4.2.2, so that the sender tries again; a message that \
+             can never fit is refused where its size was announced (550 5.2.3), else returned. A user's own quota goes before. \
+             0 means no bound.",
         ),
         option(
             "domain.*.deliver",

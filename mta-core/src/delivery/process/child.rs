@@ -180,7 +180,8 @@ fn into_maildir(letter: &Letter<'_>, path: &Path, content: &mut dyn Read) -> Res
         Ok(_) => Ok(Answer::Delivered(format!("delivered to {}", path.display()))),
         Err(error) => {
             let status = match error {
-                MaildirError::Full { .. } => (2, 2),
+                MaildirError::Full { .. } => (3, 1),
+                MaildirError::OverQuota { .. } => (2, 2),
                 MaildirError::NotAllowed { .. } | MaildirError::Io { .. } => (2, 0),
                 MaildirError::Content { .. } => (3, 0),
             };
