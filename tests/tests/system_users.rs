@@ -349,3 +349,45 @@ fn a_delivery_killed_half_way_leaves_no_half_message() {
     assert_eq!(after.matches("\nSubject: whole\n").count(), 2, "{after}");
     assert!(!after.contains("half"), "{after}");
 }
+
+#[test]
+fn one_user_cannot_hold_up_the_mail_of_the_others() {
+    let Some((lab, system)) = started(None, |plan| plan.set("local.timeout", "\"8s\"")) else { return };
+    let path = system.path("/var/mail/anna");
+    fs::write(&path, "").expect("written");
+    chown(&path, Some(USERS[0].1), None).expect("owned");
+    // She locks her mailbox, and stops whatever delivers to it.
+    let file = fs::File::options().write(true).open(&path).expect("opened");
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let asked = |unique: String| {
+        let mut stream = UnixStream::connect(system.socket()).expect("connected");
+        send(&mut stream, &request(&unique)).expect("sent");
+        stream
+    };
+    let streams: Vec<_> = (0..12).map(|number| asked(format!("held-{number}"))).collect();
+    let until = std::time::Instant::now() + WITHIN;
+    while system.deliveries().len() < 3 {
+        assert!(std::time::Instant::now() < until);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let stopped = system.deliveries();
+    stopped.iter().for_each(|pid| {
+        let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).expect("a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("stopped");
+    });
+    // A third of the ten places; the others are there for everybody else.
+    assert_eq!(stopped.len(), 3);
+    assert_eq!(fate(&lab, &to("ben")).0, "delivered");
+    let answers: Vec<Answer> =
+        streams.into_iter().map(|mut stream| receive(&mut stream).expect("an answer")).collect();
+    let said = |what: &str| {
+        answers
+            .iter()
+            .filter(|answer| matches!(answer, Answer::Deferred { text, .. } if text.contains(what)))
+            .count()
+    };
+    let (ended, refused) = (said("was ended"), said("as many as one user may have"));
+    assert!(ended >= 3 && ended + refused == answers.len(), "{answers:?}");
+    drop(file);
+    assert_eq!(fate(&lab, &to("anna")).0, "delivered");
+}

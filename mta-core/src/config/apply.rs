@@ -263,6 +263,7 @@ impl Config {
             min_uid: self.local.min_uid,
             allowed_users: self.local.allowed_users.iter().cloned().collect(),
             max_processes: size(self.local.max_processes),
+            timeout: self.local.timeout,
             alias_files: self.alias_files().to_vec(),
             alias_user: self.alias.user.clone(),
             allow_pipes: self.alias.allow_pipes,

@@ -286,7 +286,7 @@ pub struct Local {
     pub root_maildir: String,
     /// Deliveries at once.
     pub max_processes: u32,
-    /// How long the delivery process may be silent.
+    /// How long one delivery to a user may take.
     pub timeout: Duration,
 }
 

@@ -87,14 +87,14 @@ fn local() -> Vec<OptionSpec> {
             "10",
             (1, 1000),
             |c, _| &mut c.local.max_processes,
-            "Deliveries to users at once.",
+            "Deliveries to users at once; of one user, a third of them at most.",
         ),
         bounded(
             "local.timeout",
             "\"10m\"",
             (Duration::from_secs(1), Duration::from_secs(86_400)),
             |c, _| &mut c.local.timeout,
-            "How long the delivery process may be silent about one delivery before the message waits for another attempt.",
+            "How long one delivery to a user may take before it is ended and the message waits for another attempt.",
         ),
     ]
 }

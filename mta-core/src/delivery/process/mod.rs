@@ -10,9 +10,9 @@
 //!
 //! The root process reads one request, of bounded size, checks who asks (peer credentials), who the user is (never root,
 //! no system account unless allowed) and whether the place is one that an alias file or the user's own `.forward` names,
-//! and starts a child. It reads no mail and writes no file. The child is the same program, executed anew: it takes the
-//! user's groups and numbers for good, makes sure that there is no way back, and only then opens anything. Root's
-//! mail cannot be delivered this way at all.
+//! starts a child, and ends it where it takes too long. It reads no mail and writes no file. The child is the same program,
+//! executed anew: it takes the user's groups and numbers for good, makes sure that there is no way back, and only then
+//! opens anything. Root's mail cannot be delivered this way at all.
 //!
 //! # The protocol
 //!
@@ -27,9 +27,11 @@ mod child;
 mod client;
 mod mbox;
 mod pipe;
+mod places;
 pub mod protocol;
 mod quoted;
 mod server;
+mod watch;
 
 pub use child::run as run_child;
 pub use client::Process;

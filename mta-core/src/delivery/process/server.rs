@@ -11,19 +11,30 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 use serde::{Deserialize, Serialize};
 
 use super::JOB_VARIABLE;
+use super::places::{NoPlace, Places};
 use super::protocol::{Answer, Place, Request, VERSION, receive, send};
+use super::watch::{End, end_of};
 use crate::account::alias::{Member, load};
 use crate::account::system::{Passwd, SystemUser, Users};
 use crate::log::Line;
 
 /// How long a client may take for its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a delivery waits for a place, at most.
+const PLACE_WAIT: Duration = Duration::from_secs(60);
+
+/// Connections that may wait for a place.
+const MAX_WAITING: usize = 64;
+
+/// RFC 3463 3.4, X.3.2: this system takes none at the moment.
+const ALL_TAKEN: (u16, u16) = (3, 2);
 
 /// What the process is started with: all of it from the configuration file, nothing from whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +55,10 @@ pub struct Settings {
     pub min_uid: u32,
     /// Users who do all the same.
     pub allowed_users: HashSet<String>,
-    /// Deliveries at once.
+    /// Deliveries at once; of one user at most a third of them.
     pub max_processes: usize,
+    /// How long a delivery may take.
+    pub timeout: Duration,
     /// The alias files, which are asked whether they name a file or command.
     pub alias_files: Vec<PathBuf>,
     /// As whom those are opened and run.
@@ -88,15 +101,17 @@ pub fn run(settings: Settings) -> Result<(), String> {
         "{}",
         Line::new("deliver-ready").with("socket", settings.socket.display()).with("peer", settings.peer)
     );
-    let (settings, places) = (Arc::new(settings), Arc::new(Places::default()));
+    let places = Places::new(settings.max_processes);
+    let (settings, connections) = (Arc::new(settings), Arc::new(Connections::default()));
     loop {
-        let place = places.take(settings.max_processes);
+        let most = settings.max_processes.saturating_add(MAX_WAITING);
+        let connection = connections.take(most);
         match listener.accept() {
             Ok((stream, _)) => {
-                let settings = Arc::clone(&settings);
+                let (settings, places) = (Arc::clone(&settings), Arc::clone(&places));
                 std::thread::spawn(move || {
-                    serve(&settings, &stream);
-                    drop(place);
+                    serve(&settings, &places, &stream);
+                    drop(connection);
                 });
             }
             Err(error) => {
@@ -108,29 +123,29 @@ pub fn run(settings: Settings) -> Result<(), String> {
     }
 }
 
-/// Bounds the deliveries at once.
+/// Bounds the connections at once.
 #[derive(Default)]
-struct Places {
-    taken: Mutex<usize>,
-    freed: Condvar,
+struct Connections {
+    open: Mutex<usize>,
+    closed: Condvar,
 }
 
-impl Places {
-    fn take(self: &Arc<Self>, most: usize) -> Taken {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |taken: &mut usize| *taken >= most.max(1);
-        let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
-        *taken += 1;
-        Taken(Arc::clone(self))
+impl Connections {
+    fn take(self: &Arc<Self>, most: usize) -> Connection {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |open: &mut usize| *open >= most;
+        let mut open = self.closed.wait_while(open, full).unwrap_or_else(PoisonError::into_inner);
+        *open += 1;
+        Connection(Arc::clone(self))
     }
 }
 
-struct Taken(Arc<Places>);
+struct Connection(Arc<Connections>);
 
-impl Drop for Taken {
+impl Drop for Connection {
     fn drop(&mut self) {
-        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.freed.notify_one();
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.closed.notify_one();
     }
 }
 
@@ -160,14 +175,15 @@ fn listener(settings: &Settings) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
-fn serve(settings: &Settings, stream: &UnixStream) {
-    if let Err(error) = answer(settings, stream) {
+fn serve(settings: &Settings, places: &Arc<Places>, stream: &UnixStream) {
+    if let Err(error) = answer(settings, places, stream) {
         ::log::warn!("{}", Line::new("deliver-failed").with("error", error));
     }
 }
 
-fn answer(settings: &Settings, mut stream: &UnixStream) -> io::Result<()> {
+fn answer(settings: &Settings, places: &Arc<Places>, mut stream: &UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     let peer = socket_peercred(stream)?.uid.as_raw();
     // Security decision: who may have mail delivered as others.
     if peer != 0 && peer != settings.peer {
@@ -175,12 +191,35 @@ fn answer(settings: &Settings, mut stream: &UnixStream) -> io::Result<()> {
         return send(&mut stream, &Answer::deferred((3, 0), "this user may not ask the delivery process"));
     }
     let request: Request = receive(&mut stream)?;
+    // A little earlier than the mail server gives up, so that it hears the reason.
+    let deadline = Instant::now() + settings.timeout.mul_f64(0.95);
     match judge(settings, &request, &Passwd) {
-        Ok(user) => start(settings, request, &user, stream),
+        Ok(user) => match places.take(&user.name, PLACE_WAIT.min(settings.timeout / 2)) {
+            Ok(_place) => start(settings, request, &user, deadline, stream),
+            Err(why) => send(&mut stream, &no_place(&user.name, &why)),
+        },
         Err(refused) => {
             let line = Line::new("deliver-refused").with("user", &request.user);
             ::log::warn!("{}", line.with("reason", format!("{refused:?}")));
             send(&mut stream, &refused)
+        }
+    }
+}
+
+/// What the mail server hears where no place came free.
+fn no_place(user: &str, why: &NoPlace) -> Answer {
+    match why {
+        NoPlace::OfUser(share) => {
+            let text =
+                format!("{share} deliveries to {user} are under way, which is as many as one user may have");
+            Answer::deferred((2, 0), text)
+        }
+        NoPlace::AtAll(most, held) => {
+            let text = format!(
+                "all {most} places for deliveries are taken ({held}): see what those wait for, or raise \
+                 local.max_processes"
+            );
+            Answer::deferred(ALL_TAKEN, text)
         }
     }
 }
@@ -240,6 +279,7 @@ fn start(
     settings: &Settings,
     request: Request,
     user: &SystemUser,
+    deadline: Instant,
     mut stream: &UnixStream,
 ) -> io::Result<()> {
     let job = Job {
@@ -266,10 +306,30 @@ fn start(
         .stdout(Stdio::from(std::os::fd::OwnedFd::from(output)))
         .current_dir("/")
         .spawn();
-    match child {
-        Ok(mut child) => child.wait().map(|_| ()),
+    let mut child = match child {
+        Ok(child) => child,
         Err(error) => {
-            send(&mut stream, &Answer::deferred((3, 0), format!("no process can be started: {error}")))
+            let text = format!("no process can be started: {error}");
+            return send(&mut stream, &Answer::deferred((3, 0), text));
+        }
+    };
+    match end_of(&mut child, deadline) {
+        Ok(End::Own) => Ok(()),
+        Ok(End::Killed) => {
+            let seconds = settings.timeout.as_secs();
+            ::log::warn!("{}", Line::new("deliver-killed").with("user", &user.name).with("timeout", seconds));
+            let text = format!(
+                "the delivery did not end within {seconds} s (local.timeout) and was ended: a lock, a command or a \
+                 file system of {} holds it up",
+                user.name
+            );
+            send(&mut stream, &Answer::deferred((2, 0), text))
+        }
+        Err(error) => {
+            let line = Line::new("deliver-kill-failed").with("user", &user.name).with("error", error);
+            ::log::error!("{}", line.with("remedy", "let the delivery process have CAP_KILL"));
+            // It keeps its place: what cannot be ended is not to become more and more.
+            child.wait().map(|_| ())
         }
     }
 }
@@ -312,6 +372,7 @@ mod tests {
             min_uid: 1000,
             allowed_users: HashSet::from(["www-data".to_owned()]),
             max_processes: 2,
+            timeout: Duration::from_secs(1),
             alias_files,
             alias_user: "nobody".into(),
             allow_pipes: true,
