@@ -20,6 +20,7 @@ pub use self::protocol::{
     SecretArguments, Select, SummaryArguments, SummaryBy, TraceArguments, UserArguments, UserChangeArguments,
     VERSION,
 };
+pub(crate) use self::server::held;
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
     AlertView, AliasView, AnswerView, AttemptView, CountsView, DestinationView, EventView, GroupView,

@@ -132,7 +132,7 @@ pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
 
 /// The socket just bound at `path`, held without a name: root must not change the mode or the owner of whatever another
 /// user, who may write the folder, put into its place in the meantime.
-fn held(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+pub(crate) fn held(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
     let found = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);

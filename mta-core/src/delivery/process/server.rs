@@ -22,6 +22,7 @@ use super::protocol::{Answer, Place, Request, VERSION, receive, send};
 use super::watch::{End, end_of};
 use crate::account::alias::{Member, load};
 use crate::account::system::{Passwd, SystemUser, Users};
+use crate::control::held;
 use crate::log::Line;
 
 /// How long a client may take for its request.
@@ -170,9 +171,16 @@ fn listener(settings: &Settings) -> Result<UnixListener, String> {
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).map_err(failed)?;
     // Who may really ask is decided by the peer's credentials.
-    std::os::unix::fs::chown(path, Some(settings.peer), None).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    give_away(path, settings.peer).map_err(failed)?;
     Ok(listener)
+}
+
+/// Security decision: gives the socket to who may ask. The folder may be that user's, who can put anything else in its
+/// place: nothing but a socket is given away, and no link is followed.
+fn give_away(path: &Path, peer: u32) -> io::Result<()> {
+    let (_held, socket) = held(path)?;
+    std::os::unix::fs::chown(&socket, Some(peer), None)?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))
 }
 
 fn serve(settings: &Settings, places: &Arc<Places>, stream: &UnixStream) {
@@ -427,5 +435,27 @@ mod tests {
         let without = Settings { allow_pipes: false, ..settings };
         assert!(!judged(&without, "nobody", pipe("/bin/cat -n", false)));
         assert!(!judged(&without, "anna", pipe("/bin/sh", true)));
+    }
+
+    #[test]
+    fn nothing_but_the_socket_is_given_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, link, target) =
+            (folder.path().join("socket"), folder.path().join("link"), folder.path().join("shadow"));
+        std::fs::write(&target, "root").unwrap();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let own = nix::unistd::geteuid().as_raw();
+        give_away(&socket, own).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode(&socket), 0o600);
+        // Put in its place between the binding and this.
+        for to in [&target, &socket] {
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(to, &link).unwrap();
+            assert!(give_away(&link, own).is_err());
+        }
+        assert!(give_away(&target, own).is_err());
+        assert_eq!(mode(&target), 0o640);
     }
 }
