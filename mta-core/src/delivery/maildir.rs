@@ -113,10 +113,24 @@ impl Item<'_> {
 /// # Errors
 /// See [`MaildirError`]; nothing is left behind in `new`, and the file in `tmp` is removed.
 pub fn deliver(maildir: &Path, item: &Item<'_>, content: &mut dyn Read) -> Result<PathBuf, MaildirError> {
-    create(maildir)?;
+    deliver_by(maildir, item, content, &mut sync_folder)
+}
+
+/// What brings a folder's entries to stable storage.
+type Sync<'a> = &'a mut dyn FnMut(&Path) -> Result<(), MaildirError>;
+
+fn deliver_by(
+    maildir: &Path,
+    item: &Item<'_>,
+    content: &mut dyn Read,
+    sync: Sync<'_>,
+) -> Result<PathBuf, MaildirError> {
+    create(maildir, sync)?;
     let name = item.file_name();
     let new = maildir.join("new").join(&name);
-    if already_delivered(maildir, &name) {
+    if let Some(folder) = already_delivered(maildir, &name) {
+        // The attempt that put it there may have ended before its entry was on stable storage.
+        sync(&folder)?;
         return Ok(new);
     }
     let tmp = maildir.join("tmp").join(&name);
@@ -124,24 +138,29 @@ pub fn deliver(maildir: &Path, item: &Item<'_>, content: &mut dyn Read) -> Resul
     // Also after success: `new` holds a second link by then. A reader of the Maildir clears `tmp` in any case.
     let _ = fs::remove_file(&tmp);
     result?;
-    sync_folder(&maildir.join("new"))?;
+    sync(&maildir.join("new"))?;
     Ok(new)
 }
 
-/// True where this very delivery was made before: still new, or moved to `cur` by a reader that added flags.
-fn already_delivered(maildir: &Path, name: &str) -> bool {
-    if maildir.join("new").join(name).exists() {
-        return true;
+/// The folder that holds this very delivery, made before: still new, or moved to `cur` by a reader that added flags.
+fn already_delivered(maildir: &Path, name: &str) -> Option<PathBuf> {
+    let (new, cur) = (maildir.join("new"), maildir.join("cur"));
+    if new.join(name).exists() {
+        return Some(new);
     }
     // Readers move a message to `cur` as `name:2,FLAGS`. The two that appear at once are looked up by name; a full
     // search of a large folder for a rare repeat is not worth it.
-    ["", ":2,", ":2,S"].iter().any(|suffix| maildir.join("cur").join(format!("{name}{suffix}")).exists())
+    let is_read = ["", ":2,", ":2,S"].iter().any(|suffix| cur.join(format!("{name}{suffix}")).exists());
+    is_read.then_some(cur)
 }
 
-fn create(maildir: &Path) -> Result<(), MaildirError> {
+fn create(maildir: &Path, sync: Sync<'_>) -> Result<(), MaildirError> {
     if maildir.join("new").is_dir() && maildir.join("tmp").is_dir() {
         return Ok(());
     }
+    // All that are missing are made here, so all their entries are.
+    let missing = maildir.ancestors().take_while(|folder| !folder.exists()).count();
+    let changed = maildir.ancestors().skip(1).take(missing.max(1));
     for folder in [maildir.to_path_buf(), maildir.join("tmp"), maildir.join("new"), maildir.join("cur")] {
         DirBuilder::new()
             .recursive(true)
@@ -150,8 +169,8 @@ fn create(maildir: &Path) -> Result<(), MaildirError> {
             .map_err(|error| MaildirError::at(&folder, &error))?;
     }
     // The folder's own entry must survive a power cut as well as what will lie in it.
-    sync_folder(maildir)?;
-    maildir.parent().map_or(Ok(()), sync_folder)
+    sync(maildir)?;
+    changed.filter(|folder| !folder.as_os_str().is_empty()).try_for_each(sync)
 }
 
 fn write(tmp: &Path, item: &Item<'_>, content: &mut dyn Read) -> Result<(), MaildirError> {
@@ -275,5 +294,52 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = deliver(&file, &ITEM, &mut &b""[..]).unwrap_err();
         assert!(matches!(error, MaildirError::Io { path, .. } if path == file));
+    }
+
+    #[test]
+    fn what_an_attempt_left_is_synced_before_it_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let maildir = folder.path().join("u");
+        let new = maildir.join("new");
+        let mut broken = |folder: &Path| match folder == new {
+            true => Err(MaildirError::at(folder, &io::Error::other("power cut"))),
+            false => Ok(()),
+        };
+        assert!(deliver_by(&maildir, &ITEM, &mut &b"a\r\n"[..], &mut broken).is_err());
+        // Its file is there, and the disk still takes no entry.
+        assert_eq!(fs::read_dir(&new).unwrap().count(), 1);
+        assert!(deliver_by(&maildir, &ITEM, &mut &b"a\r\n"[..], &mut broken).is_err());
+        fs::rename(new.join(ITEM.file_name()), maildir.join("cur").join(ITEM.file_name())).unwrap();
+        let mut synced = Vec::new();
+        let mut note = |folder: &Path| {
+            synced.push(folder.to_path_buf());
+            Ok(())
+        };
+        deliver_by(&maildir, &ITEM, &mut &b"a\r\n"[..], &mut note).unwrap();
+        assert_eq!(synced, [maildir.join("cur")]);
+    }
+
+    #[test]
+    fn the_entry_of_each_folder_that_is_made_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let maildir = folder.path().join("a/b/u");
+        let mut synced = Vec::new();
+        let mut note = |folder: &Path| {
+            synced.push(folder.to_path_buf());
+            Ok(())
+        };
+        deliver_by(&maildir, &ITEM, &mut &b"a\r\n"[..], &mut note).unwrap();
+        let expected = ["a/b/u", "a/b", "a", "", "a/b/u/new"].map(|name| folder.path().join(name));
+        assert_eq!(synced.len(), expected.len());
+        assert!(synced.iter().zip(&expected).all(|(synced, expected)| synced == expected), "{synced:?}");
+        // There already: nothing but what the message itself takes.
+        synced.clear();
+        let mut note = |folder: &Path| {
+            synced.push(folder.to_path_buf());
+            Ok(())
+        };
+        let second = Item { unique: "abc-2", ..ITEM };
+        deliver_by(&maildir, &second, &mut &b"a\r\n"[..], &mut note).unwrap();
+        assert_eq!(synced, [maildir.join("new")]);
     }
 }

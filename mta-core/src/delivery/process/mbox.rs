@@ -166,7 +166,24 @@ impl Mbox {
         quoted.finish()?;
         out.flush()?;
         drop(out);
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.entry()
+    }
+
+    /// A mailbox that held nothing may have been made just now: its entry has to be on stable storage, too.
+    fn entry(&self) -> io::Result<()> {
+        if self.size > 0 {
+            return Ok(());
+        }
+        match self.path.parent().map(File::open) {
+            Some(Ok(folder)) => folder.sync_all(),
+            // A folder that may be written and not read.
+            Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(rustix::fs::syncfs(&self.file)?)
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Takes back the note of the lock file, on stable storage like the message: neither a kill nor a power cut from here
