@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::copy_local;
 
@@ -133,8 +134,8 @@ fn deliver_by(
         sync(&folder)?;
         return Ok(new);
     }
-    let tmp = maildir.join("tmp").join(&name);
-    let result = write(&tmp, item, content).and_then(|()| publish(&tmp, &new));
+    let (tmp, file) = attempt(&maildir.join("tmp"), &name)?;
+    let result = write(&tmp, file, item, content).and_then(|()| publish(&tmp, &new));
     // Also after success: `new` holds a second link by then. A reader of the Maildir clears `tmp` in any case.
     let _ = fs::remove_file(&tmp);
     result?;
@@ -173,15 +174,26 @@ fn create(maildir: &Path, sync: Sync<'_>) -> Result<(), MaildirError> {
     changed.filter(|folder| !folder.as_os_str().is_empty()).try_for_each(sync)
 }
 
-fn write(tmp: &Path, item: &Item<'_>, content: &mut dyn Read) -> Result<(), MaildirError> {
-    // A file of that name is the remainder of an attempt that was killed: ours, so it may be replaced.
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(tmp)
-        .map_err(|error| MaildirError::at(tmp, &error))?;
+/// A new file in `tmp`, of this attempt alone: another one for the same name may be under way, whose file must not become
+/// ours when it has been linked into `new`. What a killed attempt left is cleared by the readers of the Maildir.
+fn attempt(folder: &Path, name: &str) -> Result<(PathBuf, File), MaildirError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    /// Left by processes of our own number, at most.
+    const TRIES: usize = 100;
+
+    let mut tries = 0;
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let tmp = folder.join(format!("{name}.P{}N{number}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp) {
+            Ok(file) => return Ok((tmp, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
+            Err(error) => return Err(MaildirError::at(&tmp, &error)),
+        }
+    }
+}
+
+fn write(tmp: &Path, file: File, item: &Item<'_>, content: &mut dyn Read) -> Result<(), MaildirError> {
     let mut reader = Tagged { inner: content, error: None };
     let mut out = BufWriter::with_capacity(64 * 1024, file);
     let copied = copy_local(&mut reader, item.trace.as_bytes(), &mut out);
@@ -341,5 +353,25 @@ mod tests {
         let second = Item { unique: "abc-2", ..ITEM };
         deliver_by(&maildir, &second, &mut &b"a\r\n"[..], &mut note).unwrap();
         assert_eq!(synced, [maildir.join("new")]);
+    }
+
+    #[test]
+    fn two_attempts_at_once_are_one_whole_message() {
+        /// While the first is read, the second is made from its beginning to its end.
+        struct Second<'a>(&'a Path, &'a [u8]);
+        impl Read for Second<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let path = deliver(self.0, &ITEM, &mut &b"Subject: x\r\n\r\nbody\r\n"[..]).unwrap();
+                assert!(fs::read_to_string(path).unwrap().ends_with("Subject: x\n\nbody\n"));
+                self.1.read(buffer)
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = deliver(folder.path(), &ITEM, &mut Second(folder.path(), b"Subject: x\r\n\r\nbody\r\n"));
+        let text = fs::read_to_string(path.unwrap()).unwrap();
+        assert_eq!(text.matches("Subject: x\n\nbody\n").count(), 1, "{text}");
+        for (sub, count) in [("tmp", 0), ("new", 1)] {
+            assert_eq!(fs::read_dir(folder.path().join(sub)).unwrap().count(), count, "{sub}");
+        }
     }
 }
