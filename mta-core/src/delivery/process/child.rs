@@ -124,10 +124,29 @@ fn become_user(job: &Job) -> Result<(), String> {
 
 /// The folder of mailboxes belongs to a group (Debian: mail), which may make lock files in it.
 fn effective_group(job: &Job) -> u32 {
-    let spool = matches!(job.request.place, Place::Mailbox { .. }) && !job.mailbox.starts_with("{home}");
-    let group = job.mbox_group.as_ref().filter(|_| spool);
-    let found = group.and_then(|name| Group::from_name(name).ok().flatten());
-    found.map_or(job.gid, |group| group.gid.as_raw())
+    let of_mailbox = matches!(job.request.place, Place::Mailbox { .. });
+    let group = job.mbox_group.as_ref().filter(|_| of_mailbox);
+    let found = group.and_then(|name| Group::from_name(name).ok().flatten()).map(|group| group.gid.as_raw());
+    let path = PathBuf::from(mailbox_path(job));
+    found.filter(|group| is_spool(&path, job.uid, *group)).unwrap_or(job.gid)
+}
+
+/// Security decision: whether a mailbox lies in a folder of that group, and no folder or link on the way there belongs to
+/// the user himself, who could let it lead anywhere.
+fn is_spool(mailbox: &Path, user: u32, group: u32) -> bool {
+    let Some(folder) = mailbox.parent() else { return false };
+    let is_others = |part: &Path| std::fs::symlink_metadata(part).is_ok_and(|found| found.uid() != user);
+    std::fs::metadata(folder).is_ok_and(|found| found.uid() != user && found.gid() == group)
+        && folder.ancestors().all(is_others)
+}
+
+/// Where the configuration says that the user's mailbox lies.
+fn mailbox_path(job: &Job) -> String {
+    let path = job.mailbox.replace("{user}", &job.request.user);
+    match path.strip_prefix("{home}") {
+        Some(rest) => format!("{}{rest}", job.home.display()),
+        None => path,
+    }
 }
 
 /// Tells the mail server that the content is wanted.
@@ -143,11 +162,7 @@ fn mailbox(job: &Job, letter: &Letter<'_>, forward: bool, stream: &UnixStream) -
     {
         return Ok(Answer::Forward(text));
     }
-    let path = job.mailbox.replace("{user}", &job.request.user);
-    let path = match path.strip_prefix("{home}") {
-        Some(rest) => format!("{}{rest}", job.home.display()),
-        None => path,
-    };
+    let path = mailbox_path(job);
     if !path.starts_with('/') || path.contains("{home}") || path.split('/').any(|part| part == "..") {
         return Err(Answer::deferred((3, 5), format!("{path} is no place for a mailbox (local.mailbox)")));
     }
@@ -244,5 +259,53 @@ fn named(job: &Job, of_forward: bool, member: &Member) -> Result<(), Answer> {
     match members.contains(member) {
         true => Ok(()),
         false => Err(Answer::deferred((3, 5), format!("{} no longer names {member}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_group_is_for_its_own_folder_alone() {
+        let us = geteuid().as_raw();
+        if us != 0 {
+            eprintln!("skipped: only root can give folders away");
+            return;
+        }
+        const ANNA: u32 = 7001;
+        const MAIL: u32 = 7008;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, uid, gid) in [
+            ("mail", 0, MAIL),
+            ("other", 0, 0),
+            ("home", 0, 0),
+            ("home/anna", ANNA, ANNA),
+            ("home/anna/mail", ANNA, ANNA),
+            ("home/given", ANNA, MAIL),
+            ("home/anna/roots", 0, MAIL),
+        ] {
+            std::fs::create_dir(at(name)).unwrap();
+            chown(at(name), Some(uid), Some(gid)).unwrap();
+        }
+        for (name, uid) in [("spool", 0), ("home/anna/spool", ANNA)] {
+            symlink(at("mail"), at(name)).unwrap();
+            std::os::unix::fs::lchown(at(name), Some(uid), None).unwrap();
+        }
+        for (mailbox, expected) in [
+            ("mail/anna", true),
+            ("spool/anna", true),
+            ("other/anna", false),
+            ("missing/anna", false),
+            ("home/anna/mail/box", false),
+            ("home/given/box", false),
+            ("home/anna/roots/box", false),
+            ("home/anna/spool/box", false),
+        ] {
+            assert_eq!(is_spool(&at(mailbox), ANNA, MAIL), expected, "{mailbox}");
+        }
     }
 }
