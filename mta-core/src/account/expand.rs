@@ -91,6 +91,8 @@ impl Target {
 pub struct Dead {
     /// Whether it may lead somewhere later: the configuration is broken or the name service silent.
     pub is_temporary: bool,
+    /// Whether the fault is this site's alone, and therefore no reason to give a message up.
+    pub is_ours: bool,
     /// Cause and remedy.
     pub text: String,
 }
@@ -221,7 +223,12 @@ impl<'a> Walk<'a> {
     }
 
     fn dead(&mut self, is_temporary: bool, text: String) {
-        self.expansion.dead.push(Dead { is_temporary, text });
+        self.expansion.dead.push(Dead { is_temporary, is_ours: false, text });
+    }
+
+    /// It cannot be said now what an address is.
+    fn unclear(&mut self, text: String) {
+        self.expansion.dead.push(Dead { is_temporary: true, is_ours: true, text });
     }
 
     fn target(&mut self, target: Target) {
@@ -246,7 +253,7 @@ impl<'a> Walk<'a> {
             Found::Relayed | Found::Verified(_) | Found::Foreign => {
                 self.target(Target::Remote { mailbox: mailbox.clone(), owner: owner.cloned() });
             }
-            Found::Unclear(cause) => self.dead(true, cause),
+            Found::Unclear(cause) => self.unclear(cause),
             Found::Unknown => self.dead(false, format!("{mailbox}: no such mailbox here")),
             Found::Alias(alias) => self.alias(&alias, mailbox, owner),
         }
@@ -320,7 +327,7 @@ impl<'a> Walk<'a> {
                 self.target(Target::System { user, address, forward: false });
             }
             Found::Here(target) => self.target(target),
-            Found::Unclear(cause) => self.dead(true, cause),
+            Found::Unclear(cause) => self.unclear(cause),
             // A user of the system itself, whose mail is root's.
             Found::Alias(_) => self.address(&mailbox, None),
             _ => self.dead(false, format!("\\{name}: no such mailbox here")),

@@ -104,7 +104,15 @@ impl Look<'_> {
         let whole = self.exact(name, name);
         let base = || self.base(name).and_then(|base| self.exact(base, name));
         let postmaster = || (name == POSTMASTER).then(|| self.postmaster());
-        whole.or_else(base).or_else(postmaster).or_else(|| self.catch_all(name)).unwrap_or(Found::Unknown)
+        let known = whole.or_else(base).or_else(|| self.doubt());
+        known.or_else(postmaster).or_else(|| self.catch_all(name)).unwrap_or(Found::Unknown)
+    }
+
+    /// A name of this host that is not known may stand in what could not be read: mail for it waits and is not refused.
+    fn doubt(&self) -> Option<Found> {
+        let of_files = self.known.kind == DomainKind::Local;
+        let error = self.snapshot.file.doubts().first().filter(|_| of_files)?;
+        Some(Found::Unclear(format!("{error}; until that is mended nobody can say who is an alias")))
     }
 
     /// The name without its detail.
@@ -175,6 +183,12 @@ impl Look<'_> {
         let address = self.address(&user.name);
         if self.accounts.has_mailbox(&user) {
             return Some(Found::Here(Target::System { user, address, forward: true }));
+        }
+        // Whose mail somebody else reads, as a rule: who, may stand in what could not be read.
+        if self.within != Some(key(name, self.domain).as_str())
+            && let Some(doubt) = self.doubt()
+        {
+            return Some(doubt);
         }
         if user.uid == 0 || self.within == Some(key("root", self.domain).as_str()) {
             let path = self.accounts.rules.root_maildir.clone();

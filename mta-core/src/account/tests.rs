@@ -101,6 +101,33 @@ fn names_of_this_host() {
 }
 
 #[test]
+fn mail_for_names_that_nobody_could_read_waits() {
+    let accounts = accounts(
+        "root: anna\nteam: ben\nthis line has no colon\n",
+        &[("@host.example", "anna@host.example")],
+    );
+    for (address, expected) in [
+        ("anna@host.example", "user:anna"),
+        ("anna+detail@host.example", "user:anna"),
+        ("root@host.example", "user:anna"),
+        ("team@host.example", "user:ben"),
+        ("postmaster@host.example", "!later"),
+        ("daemon@host.example", "!later"),
+        ("gone@host.example", "!later"),
+        ("gone@own.example", "!never"),
+    ] {
+        assert_eq!(places(&accounts, address), expected, "{address}");
+    }
+    for name in ["postmaster", "gone", "gone+detail", "daemon"] {
+        let found = accounts.judge(&mailbox(&format!("{name}@host.example")), &Fake);
+        let Recipient::Unclear(cause) = found else { panic!("{name}: {found:?}") };
+        assert!(cause.contains("aliases:3: no colon behind the name"), "{cause}");
+    }
+    let dead = accounts.expand_with(&mailbox("gone@host.example"), &Fake).dead;
+    assert!(dead.iter().all(|dead| dead.is_ours));
+}
+
+#[test]
 fn addresses_of_the_database() {
     let accounts = accounts(
         "",

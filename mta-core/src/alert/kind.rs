@@ -21,11 +21,13 @@ pub enum Kind {
     Runaway,
     /// A new certificate cannot be used; the old one is shown on.
     Certificate,
+    /// Mail for this host waits: an alias file, the delivery process or a mail store is at fault.
+    Local,
 }
 
 impl Kind {
     /// All kinds, in the order of the manual.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SiteFault,
         Self::Provider,
         Self::Paused,
@@ -34,6 +36,7 @@ impl Kind {
         Self::Queue,
         Self::Runaway,
         Self::Certificate,
+        Self::Local,
     ];
 
     /// The word for it in the log, in JSON and in the database.
@@ -47,6 +50,7 @@ impl Kind {
             Self::Queue => "queue",
             Self::Runaway => "runaway",
             Self::Certificate => "certificate",
+            Self::Local => "local",
         }
     }
 
@@ -97,6 +101,11 @@ impl Kind {
                 "The files of a certificate were replaced by some that cannot be used: they do not belong together, or \
                  the service user may not read them. What was shown before is shown on. Put a chain and its key in \
                  place that belong together; they are taken up by themselves."
+            }
+            Self::Local => {
+                "Mail for this host waits: an alias file cannot be read, the delivery process does not answer, or a mail \
+                 store or mailbox takes nothing for long. Nothing is lost or returned. Do what the alert names; it \
+                 closes by itself, and what waits is delivered."
             }
         }
     }

@@ -72,7 +72,8 @@ pub(super) fn run(
     directory.read_database(&queue.reader()).map_err(|error| {
         StartError::new(INTERNAL, format!("the aliases of the queue's database: {error}"))
     })?;
-    // What is wrong in them is in the log; mail for a broken alias waits.
+    directory.tell(site.alerts.clone());
+    // What is wrong in them is in the log and in alerts; mail for a broken alias waits.
     let _ = directory.read_files(config.alias_files());
     let watched = (site.clone(), dane_memory, Watch::new(&queue, &site.alerts), directory);
     let kept = queue.reader().pauses().map_err(|error| StartError::new(INTERNAL, error))?;
@@ -359,6 +360,7 @@ impl Shared {
     /// What is open now. While no lookup works nobody may have tried one.
     fn open_alerts(&self) -> Vec<AlertView> {
         self.watch.look(&self.pauses, SystemTime::now());
+        self.directory.refresh();
         let open = self.site.alerts.open();
         let is_told = open.iter().any(|open| open.kind == alert::Kind::SiteFault && open.subject != "dns");
         if self.dns.is_site_fault() && !is_told {

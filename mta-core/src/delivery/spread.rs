@@ -229,10 +229,9 @@ impl Tally {
     /// Takes the places of a list that stands `depth` forwards away from the recipient.
     fn take(&mut self, expansion: Expansion, depth: usize, waiting: &mut VecDeque<(Target, usize)>) {
         for dead in expansion.dead {
+            let reach = if dead.is_ours { Reach::Site } else { Reach::Recipient };
             self.problems.push(match dead.is_temporary {
-                true => {
-                    Outcome { reach: Reach::Recipient, ..outcome(Verdict::Deferred, (4, 3, 5), dead.text) }
-                }
+                true => Outcome { reach, ..outcome(Verdict::Deferred, (4, 3, 5), dead.text) },
                 false => outcome(Verdict::Failed, (5, 1, 1), dead.text),
             });
         }

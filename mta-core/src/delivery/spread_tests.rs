@@ -102,7 +102,9 @@ fn forwards_that_lead_too_deep_hold_up_nobody_else() {
     let (outcomes, asked, result) =
         spread(&accounts, &[], &["all@own.example"], |key| match key.strip_prefix("maildir:/m/u") {
             Some("99" | "98") => Says::Takes,
-            number => Says::Forward(format!("u{}@own.example", number.unwrap().parse::<u32>().unwrap() + 1)),
+            number => {
+                Says::Forward(format!("u{}@own.example", number.unwrap().parse::<u32>().unwrap() + 1))
+            }
         });
     assert_eq!(outcomes, ["5.4.6"]);
     assert_eq!(asked.len(), 2 + 1 + MAX_DEPTH, "{asked:?}");
@@ -127,7 +129,8 @@ fn a_list_of_lists_has_an_end() {
 
 #[test]
 fn who_is_named_twice_gets_it_once_and_nobody_is_told_of_a_loop() {
-    let accounts = accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
+    let accounts =
+        accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
     let recipients = ["daemon@host.example", "root@host.example", "daemon+x@host.example"];
     let (outcomes, asked, _) = spread(&accounts, &[], &recipients, |_| Says::Takes);
     assert_eq!(outcomes, ["2.0.0"; 3]);
@@ -158,7 +161,8 @@ fn forwards_in_a_circle_are_told_to_each_recipient() {
 
 #[test]
 fn a_place_that_refuses_is_asked_once_and_all_who_lead_there_share_its_answer() {
-    let accounts = accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
+    let accounts =
+        accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
     let recipients = ["daemon@host.example", "root@host.example"];
     for (says, code) in [(false, "4.2.0"), (true, "5.2.2")] {
         let (outcomes, asked, _) = spread(&accounts, &[], &recipients, |key| match (key, says) {
@@ -169,6 +173,21 @@ fn a_place_that_refuses_is_asked_once_and_all_who_lead_there_share_its_answer() 
         assert_eq!(outcomes, [code; 2]);
         assert_eq!(asked.iter().filter(|key| *key == "maildir:/m/anna").count(), 1, "{asked:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_said_now_is_our_fault_and_ends_no_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aliases");
+    std::fs::write(&path, "no colon\n").unwrap();
+    let directory = Directory::default();
+    directory.read_files(&[path]);
+    let accounts = accounts(&[], std::iter::empty()).with_directory(directory);
+    let mut spread = Spread::new(&accounts, &Content, Vec::new());
+    let done = spread.recipient(0, &Recipient::new(mailbox("list@host.example")), &mut |_| {
+        panic!("there is no place")
+    });
+    assert_eq!((done.verdict, done.reach, done.status.to_string().as_str()), (Verdict::Deferred, Reach::Site, "4.3.5"));
 }
 
 #[test]

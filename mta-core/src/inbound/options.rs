@@ -8,7 +8,7 @@ use mta_smtp::extension::Extensions;
 use mta_smtp::server::{Limits, Options as SessionOptions};
 use rustls::ServerConfig;
 
-use crate::account::Accounts;
+use crate::account::{Accounts, Recipient};
 use crate::auth::Verifier;
 use crate::auth::dkim::KeyRing;
 use crate::auth::srs::Srs;
@@ -155,7 +155,9 @@ impl Settings {
 /// Who is meant by `<Postmaster>`, where somebody stands behind the name.
 pub fn postmaster(options: &Options, accounts: &Accounts) -> Option<Mailbox> {
     let mailbox = postmaster_mailbox(options, accounts);
-    let ours = accounts.recipient(&mailbox).is_taken();
+    let found = accounts.recipient(&mailbox);
+    // Where it cannot be said now the mail is taken, and waits.
+    let ours = found.is_taken() || matches!(found, Recipient::Unclear(_));
     (ours || options.postmaster.is_some()).then_some(mailbox)
 }
 

@@ -26,8 +26,9 @@ const MAX_INCLUDES: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen(Vec<(PathBuf, Option<Mark>)>);
 
-/// Device, inode, time of change in seconds and nanoseconds, size.
-type Mark = (u64, u64, i64, i64, u64);
+/// Device, inode, time of change in seconds and nanoseconds, size, mode, owner. A new mode or owner is a change, too: that
+/// is how a file that may not be believed is mended.
+type Mark = (u64, u64, i64, i64, u64, u32, u32);
 
 impl Seen {
     /// Whether all of the files are still what they were.
@@ -39,7 +40,8 @@ impl Seen {
 /// The mark of a file; nothing where there is none.
 fn mark_of(path: &Path) -> Option<Mark> {
     let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
+    let changed = (found.ctime(), found.ctime_nsec());
+    Some((found.dev(), found.ino(), changed.0, changed.1, found.size(), found.mode(), found.uid()))
 }
 
 /// What was read.
@@ -65,11 +67,15 @@ pub fn load(files: &[PathBuf]) -> Loaded {
             Ok(Some(text)) => text,
             Ok(None) => continue,
             Err(cause) => {
-                loaded.errors.push(AliasError { place: Place { file: path.clone(), line: 0 }, cause });
+                let error = AliasError { place: Place { file: path.clone(), line: 0 }, cause };
+                loaded.aliases.doubts.push(error.clone());
+                loaded.errors.push(error);
                 continue;
             }
         };
         let (entries, errors) = parse::file(path, &text);
+        let named: HashSet<usize> = entries.iter().map(|entry| entry.place.line).collect();
+        loaded.aliases.doubts.extend(errors.iter().find(|error| !named.contains(&error.place.line)).cloned());
         loaded.errors.extend(errors);
         for entry in entries {
             collect_includes(entry.members.as_deref().unwrap_or_default(), &entry.place, 1, &mut includes);
@@ -292,6 +298,31 @@ mod tests {
         for text in ["anna: anna, b@else.example", "anna: \\anna", "a: b, c\nb: c\nc: d"] {
             assert_eq!(loaded(text).errors, [], "{text}");
         }
+    }
+
+    #[test]
+    fn what_may_hide_a_name_is_kept_in_mind() {
+        let doubts = |text: &str| {
+            let loaded = loaded(text);
+            loaded.aliases.doubts().iter().map(|error| error.place.line).collect::<Vec<_>>()
+        };
+        assert_eq!(doubts("a: b\nx: a b\n"), [] as [usize; 0], "its name is known: mail for it waits as it is");
+        assert_eq!(doubts("a: b\nno colon\nneither\n"), [2]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("aliases");
+        fs::write(&file, "a: b\n").unwrap();
+        for mode in [0o664, 0o646] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = load(std::slice::from_ref(&file));
+            assert_eq!(loaded.aliases.doubts(), loaded.errors, "{mode:o}");
+            assert_eq!(loaded.aliases.doubts().len(), 1, "{mode:o}");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+            assert!(!loaded.seen.is_current(), "it was mended");
+        }
+        fs::write(&file, [b'a', b':', 0xff, b'\n']).unwrap();
+        assert_eq!(load(std::slice::from_ref(&file)).aliases.doubts().len(), 1);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(load(std::slice::from_ref(&file)).aliases.doubts(), []);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct FileAliases {
     entries: HashMap<String, Entry>,
     /// What the included files list, by path, as it was read with the rest.
     includes: HashMap<PathBuf, Result<Vec<Member>, String>>,
+    /// What keeps names from being known, the first of each file: it cannot be read, or a line whose name cannot.
+    doubts: Vec<AliasError>,
 }
 
 impl FileAliases {
@@ -102,6 +104,28 @@ impl FileAliases {
     /// What an included file lists; nothing where no alias includes it.
     pub fn included(&self, path: &std::path::Path) -> Option<&Result<Vec<Member>, String>> {
         self.includes.get(path)
+    }
+
+    /// Why a name that is not here may be an alias all the same: a file, or the name on a line, could not be read. One
+    /// for each such file.
+    pub fn doubts(&self) -> &[AliasError] {
+        &self.doubts
+    }
+
+    /// These aliases go on to hold, and what only `newer` knows holds too.
+    #[must_use]
+    pub(super) fn kept_with(mut self, newer: Self) -> Self {
+        for (name, entry) in newer.entries {
+            if self.entries.get(&name).is_none_or(|old| old.members.is_err()) {
+                self.entries.insert(name, entry);
+            }
+        }
+        for (path, members) in newer.includes {
+            if members.is_ok() || !self.includes.contains_key(&path) {
+                self.includes.insert(path, members);
+            }
+        }
+        Self { doubts: newer.doubts, ..self }
     }
 
     /// All aliases, in no order.
