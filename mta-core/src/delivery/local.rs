@@ -154,7 +154,8 @@ pub fn deliver(hands: &Hands, job: &LocalJob<'_>) -> (Vec<RecipientOutcome>, Loc
         let outcome = match still_ours(accounts, recipient) {
             Some(refused) => refused,
             None => {
-                spread.recipient(index, recipient, &mut |target| put(hands, &mut by_lmtp, &letter, target))
+                let mut put = |target: &Target| put(hands, job, &mut by_lmtp, &letter, (recipient, target));
+                spread.recipient(index, recipient, &mut put)
             }
         };
         RecipientOutcome { recipient: recipient.clone(), outcome }
@@ -193,33 +194,51 @@ fn by_lmtp(hands: &Hands, job: &LocalJob<'_>, handed: &[String]) -> HashMap<Stri
             }
         }
     }
+    let mut done = HashMap::new();
+    for (server, list) in servers {
+        let (keys, recipients): (Vec<String>, Vec<Recipient>) = list.into_iter().unzip();
+        done.extend(keys.into_iter().zip(to_server(hands, job, &server, &recipients)));
+    }
+    done
+}
+
+/// One transaction with an LMTP server.
+fn to_server(
+    hands: &Hands,
+    job: &LocalJob<'_>,
+    server: &LmtpAddress,
+    recipients: &[Recipient],
+) -> Vec<Outcome> {
     let message = lmtp::Message {
         reverse_path: job.reverse_path,
         parameters: job.parameters,
         size_bytes: job.size_bytes,
         content: job.content,
     };
-    let mut done = HashMap::new();
-    for (server, list) in servers {
-        let (keys, recipients): (Vec<String>, Vec<Recipient>) = list.into_iter().unzip();
-        let outcomes = lmtp::deliver(&server, &hands.hostname, hands.lmtp_limits, &message, &recipients);
-        done.extend(keys.into_iter().zip(outcomes));
-    }
-    done
+    lmtp::deliver(server, &hands.hostname, hands.lmtp_limits, &message, recipients)
 }
 
-/// Delivers to one place.
+/// Delivers to one place of a recipient.
 fn put(
     hands: &Hands,
+    job: &LocalJob<'_>,
     by_lmtp: &mut HashMap<String, Outcome>,
     letter: &Letter<'_>,
-    target: &Target,
+    (recipient, target): (&Recipient, &Target),
 ) -> Placed {
     match target {
         Target::Maildir { path, quota, .. } => Placed::Outcome(place::maildir(letter, target, path, *quota)),
-        Target::Lmtp { .. } => Placed::Outcome(by_lmtp.remove(&target.key()).unwrap_or_else(|| {
-            outcome(Verdict::Deferred, (4, 3, 0), "the LMTP server was not asked".to_owned())
-        })),
+        Target::Lmtp { server, address } => {
+            // Only a forward leads to one that no alias told of before: it has a transaction of its own.
+            let mut ask = || {
+                let recipient = Recipient { mailbox: address.clone(), ..recipient.clone() };
+                to_server(hands, job, server, &[recipient]).pop()
+            };
+            let done = by_lmtp.remove(&target.key()).or_else(|| ask());
+            Placed::Outcome(done.unwrap_or_else(|| {
+                outcome(Verdict::Deferred, (4, 3, 0), "the LMTP server was not asked".to_owned())
+            }))
+        }
         Target::System { .. } | Target::File { .. } | Target::Pipe { .. } | Target::Remote { .. } => {
             place::by_process(letter, target, &hands.process)
         }

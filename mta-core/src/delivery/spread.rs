@@ -106,7 +106,10 @@ impl<'a> Spread<'a> {
                 }
                 Placed::Outcome(done) if done.verdict == Verdict::Delivered => {
                     self.handed.insert(key.clone());
-                    tally.delivered.push((key, done));
+                    // Kept even where this recipient is done: another may lead here too and wait for something else, and
+                    // what is forwarded may still turn out not to be queued.
+                    self.result.handed.push(key);
+                    tally.delivered.push(done);
                 }
                 Placed::Outcome(problem) => {
                     self.refused.insert(key, problem.clone());
@@ -132,8 +135,6 @@ impl<'a> Spread<'a> {
         let places = tally.delivered.len() + tally.repeated + forwarded;
         tally.problems.sort_by_key(|problem| problem.verdict != Verdict::Deferred);
         if let Some(problem) = tally.problems.into_iter().next() {
-            // What is done is done, whatever becomes of the rest.
-            self.result.handed.extend(tally.delivered.into_iter().map(|(key, _)| key));
             let text = match places {
                 0 => problem.text,
                 _ => format!("{} (of several recipients; {places} have it)", problem.text),
@@ -145,7 +146,7 @@ impl<'a> Spread<'a> {
             return outcome(Verdict::Failed, (5, 4, 6), text);
         }
         let text = match (forwarded, tally.delivered.len()) {
-            (0, 1) => tally.delivered.into_iter().next().map(|(_, done)| done.text).unwrap_or_default(),
+            (0, 1) => tally.delivered.into_iter().next().map(|done| done.text).unwrap_or_default(),
             (0, 0) => "delivered already, by another way".to_owned(),
             (0, count) => format!("delivered to {count} places"),
             (_, 0) => format!("forwarded to {}", short(&names)),
@@ -216,7 +217,7 @@ fn short(names: &[String]) -> String {
 /// What the places of one recipient came to.
 #[derive(Default)]
 struct Tally {
-    delivered: Vec<(String, Outcome)>,
+    delivered: Vec<Outcome>,
     /// Places that had the message before.
     repeated: usize,
     remote: Vec<(Mailbox, Option<Mailbox>, String)>,

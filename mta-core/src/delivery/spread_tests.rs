@@ -102,9 +102,7 @@ fn forwards_that_lead_too_deep_hold_up_nobody_else() {
     let (outcomes, asked, result) =
         spread(&accounts, &[], &["all@own.example"], |key| match key.strip_prefix("maildir:/m/u") {
             Some("99" | "98") => Says::Takes,
-            number => {
-                Says::Forward(format!("u{}@own.example", number.unwrap().parse::<u32>().unwrap() + 1))
-            }
+            number => Says::Forward(format!("u{}@own.example", number.unwrap().parse::<u32>().unwrap() + 1)),
         });
     assert_eq!(outcomes, ["5.4.6"]);
     assert_eq!(asked.len(), 2 + 1 + MAX_DEPTH, "{asked:?}");
@@ -129,8 +127,7 @@ fn a_list_of_lists_has_an_end() {
 
 #[test]
 fn who_is_named_twice_gets_it_once_and_nobody_is_told_of_a_loop() {
-    let accounts =
-        accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
+    let accounts = accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
     let recipients = ["daemon@host.example", "root@host.example", "daemon+x@host.example"];
     let (outcomes, asked, _) = spread(&accounts, &[], &recipients, |_| Says::Takes);
     assert_eq!(outcomes, ["2.0.0"; 3]);
@@ -161,8 +158,7 @@ fn forwards_in_a_circle_are_told_to_each_recipient() {
 
 #[test]
 fn a_place_that_refuses_is_asked_once_and_all_who_lead_there_share_its_answer() {
-    let accounts =
-        accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
+    let accounts = accounts(&[("root@host.example", "daemon@host.example")], ["anna".to_owned()].into_iter());
     let recipients = ["daemon@host.example", "root@host.example"];
     for (says, code) in [(false, "4.2.0"), (true, "5.2.2")] {
         let (outcomes, asked, _) = spread(&accounts, &[], &recipients, |key| match (key, says) {
@@ -176,6 +172,27 @@ fn a_place_that_refuses_is_asked_once_and_all_who_lead_there_share_its_answer() 
 }
 
 #[test]
+fn what_has_it_is_kept_in_mind_whoever_else_waits() {
+    let aliases = [("dup@own.example", "anna@own.example, ben@own.example, far@else.example")];
+    let accounts = accounts(&aliases, ["anna", "ben"].map(str::to_owned).into_iter());
+    let says = |key: &str| if key == "maildir:/m/ben" { Says::Waits } else { Says::Takes };
+    let recipients = ["anna@own.example", "dup@own.example"];
+    let (outcomes, _, result) = spread(&accounts, &[], &recipients, says);
+    assert_eq!(outcomes, ["2.0.0", "4.2.0"]);
+    assert_eq!(result.handed, ["maildir:/m/anna", "to:far@else.example"]);
+    let handed: Vec<&str> = result.handed.iter().map(String::as_str).collect();
+    let (outcomes, asked, result) = spread(&accounts, &handed, &recipients[1..], |_| Says::Takes);
+    assert_eq!((outcomes, asked), (vec!["2.0.0".to_owned()], vec!["maildir:/m/ben".to_owned()]));
+    assert!(result.forwards.is_empty());
+    // A forward that is queued only later finds the places here that have it.
+    let (outcomes, _, result) = spread(&accounts, &[], &recipients[1..], |_| Says::Takes);
+    assert_eq!(outcomes, ["2.0.0"]);
+    assert!(
+        ["maildir:/m/anna", "maildir:/m/ben"].iter().all(|key| result.handed.iter().any(|kept| kept == key))
+    );
+}
+
+#[test]
 fn what_cannot_be_said_now_is_our_fault_and_ends_no_message() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aliases");
@@ -184,10 +201,12 @@ fn what_cannot_be_said_now_is_our_fault_and_ends_no_message() {
     directory.read_files(&[path]);
     let accounts = accounts(&[], std::iter::empty()).with_directory(directory);
     let mut spread = Spread::new(&accounts, &Content, Vec::new());
-    let done = spread.recipient(0, &Recipient::new(mailbox("list@host.example")), &mut |_| {
-        panic!("there is no place")
-    });
-    assert_eq!((done.verdict, done.reach, done.status.to_string().as_str()), (Verdict::Deferred, Reach::Site, "4.3.5"));
+    let done = spread
+        .recipient(0, &Recipient::new(mailbox("list@host.example")), &mut |_| panic!("there is no place"));
+    assert_eq!(
+        (done.verdict, done.reach, done.status.to_string().as_str()),
+        (Verdict::Deferred, Reach::Site, "4.3.5")
+    );
 }
 
 #[test]

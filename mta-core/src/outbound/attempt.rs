@@ -110,7 +110,7 @@ pub struct AttemptReport {
 /// What delivery on this host leaves behind besides outcomes; kept in the same transaction.
 #[derive(Debug, Clone, Default)]
 pub struct LocalResult {
-    /// Places that have the message, of recipients that stand for several.
+    /// Places that have the message now: while any of its recipients waits, none of them gets it again.
     pub handed: Vec<String>,
     /// What goes elsewhere.
     pub forwards: Vec<Forward>,
