@@ -19,6 +19,7 @@ use mta_smtp::client::{
 use mta_smtp::envelope::{MailParameters, Recipient};
 use mta_smtp::reply::{Reply, ReplyClass};
 
+use super::socket::{self, PATIENCE};
 use crate::config::LmtpAddress;
 use crate::outbound::outcome::{of_failure, of_transaction};
 use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
@@ -98,7 +99,7 @@ impl Stream for TcpStream {
 
 fn connect(address: &LmtpAddress, time: Duration) -> io::Result<Box<dyn Stream>> {
     match address {
-        LmtpAddress::Unix(path) => Ok(Box::new(UnixStream::connect(path)?)),
+        LmtpAddress::Unix(path) => Ok(Box::new(socket::connect(path, PATIENCE)?)),
         LmtpAddress::Tcp { host, port } => {
             let mut last = io::Error::from(io::ErrorKind::NotFound);
             for address in (host.as_str(), *port).to_socket_addrs()? {

@@ -35,7 +35,7 @@ pub struct Hands {
     pub process: Process,
     /// How long LMTP servers may take.
     pub lmtp_limits: Limits,
-    /// Where the administrator is told that a disk is full.
+    /// Where the administrator is told that a disk is full, or who does not answer.
     pub alerts: Alerts,
 }
 
@@ -230,20 +230,24 @@ fn put(
         Target::Maildir { path, quota, .. } => Placed::Outcome(place::maildir(letter, target, path, *quota)),
         Target::Lmtp { server, address } => {
             // Only a forward leads to one that no alias told of before: it has a transaction of its own.
-            let mut ask = || {
+            let ask = || {
                 let recipient = Recipient { mailbox: address.clone(), ..recipient.clone() };
                 to_server(hands, job, server, &[recipient]).pop()
             };
-            let done = by_lmtp.remove(&target.key()).or_else(|| ask());
+            let done = by_lmtp.remove(&target.key()).or_else(ask);
             Placed::Outcome(done.unwrap_or_else(|| {
                 outcome(Verdict::Deferred, (4, 3, 0), "the LMTP server was not asked".to_owned())
             }))
         }
         Target::System { .. } | Target::File { .. } | Target::Pipe { .. } | Target::Remote { .. } => {
-            place::by_process(letter, target, &hands.process)
+            place::by_process(letter, target, &hands.process, &hands.alerts)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod with_servers;
 
 #[cfg(test)]
 mod tests {

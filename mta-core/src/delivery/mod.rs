@@ -10,4 +10,5 @@ pub mod maildir;
 mod place;
 pub mod process;
 pub mod quota;
+mod socket;
 mod spread;

@@ -13,8 +13,16 @@ use super::quota;
 use super::spread::Placed;
 use crate::account::Target;
 use crate::account::alias::parse;
+use crate::alert::{Alerts, Kind};
 use crate::log::visible;
 use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
+
+/// The alert for a delivery process that is not there.
+const PROCESS: &str = "delivery process";
+
+/// What to do about it.
+const PROCESS_REMEDY: &str = "start it (systemctl start mta-deliver.socket, or mta-cli deliver as root) and see that \
+     local.socket names its socket; what waits is delivered then";
 
 /// The message, as every place is told of it.
 pub(super) struct Letter<'a> {
@@ -101,7 +109,7 @@ fn full(letter: &Letter<'_>, path: &std::path::Path, quota: u64) -> Option<Outco
 }
 
 /// Asks the delivery process for a place that we may not write ourselves.
-pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process) -> Placed {
+pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process, alerts: &Alerts) -> Placed {
     let (user, place) = match target {
         Target::System { user, forward, .. } => (&user.name, Place::Mailbox { forward: *forward }),
         Target::File { path, as_user, of_forward } => {
@@ -135,7 +143,18 @@ pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process
             hostname: letter.hostname.to_owned(),
         },
     };
-    let answer = process.deliver(&request, &|| letter.content.open());
+    let answer = match process.deliver(&request, &|| letter.content.open()) {
+        Ok(answer) => {
+            alerts.clear(Kind::Local, PROCESS);
+            answer
+        }
+        // A fault of our own: it ends no message.
+        Err(text) => {
+            alerts.raise(Kind::Local, PROCESS, &text, PROCESS_REMEDY);
+            let waits = outcome(Verdict::Deferred, (4, 3, 0), text);
+            return Placed::Outcome(Outcome { reach: Reach::Site, ..waits });
+        }
+    };
     let outcome = match answer {
         Answer::Delivered(text) => outcome(Verdict::Delivered, (2, 0, 0), visible(&text)),
         Answer::Deferred { status: (subject, detail), text } => {

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::socket::{self, PATIENCE};
 use super::protocol::{Answer, MAX_CONTENT_FRAME, Request, receive, send, write_frame};
 
 /// Where the delivery process is, and how long it may take.
@@ -18,19 +19,20 @@ pub struct Process {
 
 impl Process {
     /// Asks it to put a message to a place. `open` opens the content when it is wanted.
-    pub fn deliver(&self, request: &Request, open: &dyn Fn() -> io::Result<Box<dyn Read + Send>>) -> Answer {
-        let stream = match UnixStream::connect(&self.socket) {
-            Ok(stream) => stream,
-            Err(error) => {
-                let socket = self.socket.display();
-                let text = format!(
-                    "the delivery process does not answer on {socket} ({error}): start mta-cli deliver"
-                );
-                return Answer::deferred((3, 0), text);
-            }
-        };
-        self.talk(&stream, request, open)
-            .unwrap_or_else(|error| Answer::deferred((3, 0), format!("the delivery process: {error}")))
+    ///
+    /// # Errors
+    /// It is not there to be asked, in a sentence.
+    pub fn deliver(
+        &self,
+        request: &Request,
+        open: &dyn Fn() -> io::Result<Box<dyn Read + Send>>,
+    ) -> Result<Answer, String> {
+        let stream = socket::connect(&self.socket, PATIENCE).map_err(|error| {
+            format!("the delivery process does not answer on {} ({error})", self.socket.display())
+        })?;
+        Ok(self
+            .talk(&stream, request, open)
+            .unwrap_or_else(|error| Answer::deferred((3, 0), format!("the delivery process: {error}"))))
     }
 
     fn talk(

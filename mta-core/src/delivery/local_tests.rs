@@ -1,0 +1,142 @@
+//! Delivery through the delivery process and LMTP servers, which are the test's own.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mta_smtp::address::{Domain, Mailbox};
+
+use super::*;
+use crate::account::{Directory, DomainKind, LocalDomain, Rules};
+use crate::delivery::process::protocol::{Answer, Request, receive, send};
+use crate::outbound::Reach;
+
+struct Content;
+
+impl ContentSource for Content {
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(&b"Subject: x\r\n\r\nhello\r\n"[..]))
+    }
+}
+
+/// Who receives: users that every system has, and carol behind an LMTP server.
+struct Place {
+    folder: tempfile::TempDir,
+    hands: Hands,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host =
+            LocalDomain { kind: DomainKind::Local, maildir: "/unused".into(), ..LocalDomain::default() };
+        let store = LocalDomain {
+            mailboxes: HashSet::from(["carol".to_owned()]),
+            lmtp: Some(LmtpAddress::Unix(folder.path().join("lmtp"))),
+            ..LocalDomain::default()
+        };
+        let domains = [("host.example", host), ("store.example", store)];
+        let domains: HashMap<_, _> =
+            domains.into_iter().map(|(name, domain)| (Domain::parse(name).unwrap(), domain)).collect();
+        let accounts = Accounts::new(domains, None)
+            .with_rules(Rules { min_uid: 1, ..Rules::default() })
+            .with_directory(Directory::default());
+        let hands = Hands {
+            accounts: Arc::new(accounts),
+            hostname: "mx.example".into(),
+            process: Process { socket: folder.path().join("deliver"), timeout: Duration::from_secs(60) },
+            lmtp_limits: Limits::default(),
+            alerts: Alerts::default(),
+        };
+        Self { folder, hands }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn deliver(&self, recipients: &[&str]) -> Vec<Outcome> {
+        let recipients: Vec<Recipient> =
+            recipients.iter().map(|text| Recipient::new(Mailbox::parse(text).unwrap())).collect();
+        let job = LocalJob {
+            queue_id: "abc",
+            reverse_path: &ReversePath::Null,
+            parameters: &MailParameters::default(),
+            size_bytes: 21,
+            accepted_at_unix: 1_700_000_000,
+            recipients: &recipients,
+            content: &Content,
+        };
+        deliver(&self.hands, &job).0.into_iter().map(|of| of.outcome).collect()
+    }
+}
+
+/// A delivery process that gives each request this answer.
+fn process(socket: &Path, answer: Answer) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            receive::<Request>(&mut stream).unwrap();
+            send(&mut stream, &answer).unwrap();
+        }
+    });
+}
+
+/// A mail store that takes everything.
+fn store(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Whoever goes away in the middle goes.
+            let _ = converse(&stream.unwrap());
+        }
+    });
+}
+
+fn converse(mut stream: &UnixStream) -> io::Result<()> {
+    stream.write_all(b"220 store\r\n")?;
+    let mut in_data = false;
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+        let reply = match (in_data, line.as_str(), verb.as_str()) {
+            (true, ".", _) => "250 2.0.0 stored",
+            (true, ..) => continue,
+            (_, _, "DATA") => "354 go on",
+            (_, _, "QUIT") => "221 bye",
+            _ => "250 ok",
+        };
+        in_data = reply.starts_with("354");
+        write!(stream, "{reply}\r\n")?;
+    }
+    Ok(())
+}
+
+fn status(outcome: &Outcome) -> String {
+    outcome.status.to_string()
+}
+
+#[test]
+fn a_forward_may_lead_to_a_mailbox_behind_lmtp() {
+    let place = Place::new();
+    process(&place.path("deliver"), Answer::Forward("carol@store.example".into()));
+    store(&place.path("lmtp"));
+    let done = place.deliver(&["daemon@host.example"]);
+    assert_eq!((done[0].verdict, status(&done[0]).as_str()), (Verdict::Delivered, "2.0.0"), "{done:?}");
+}
+
+#[test]
+fn a_delivery_process_that_is_away_ends_no_message_and_is_told() {
+    let place = Place::new();
+    let done = place.deliver(&["daemon@host.example"]);
+    let of = (done[0].verdict, done[0].reach, status(&done[0]));
+    assert_eq!(of, (Verdict::Deferred, Reach::Site, "4.3.0".to_owned()), "{done:?}");
+    let open = place.hands.alerts.open();
+    assert_eq!((open.len(), open[0].kind, open[0].subject.as_str()), (1, alert::Kind::Local, "delivery process"));
+    process(&place.path("deliver"), Answer::Delivered("there".into()));
+    assert_eq!(place.deliver(&["daemon@host.example"])[0].verdict, Verdict::Delivered);
+    assert_eq!(place.hands.alerts.open(), []);
+}
