@@ -72,6 +72,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The user of the system who puts the mail there.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::System { user, .. } => Some(&user.name),
+            Self::File { as_user, .. } | Self::Pipe { as_user, .. } => Some(as_user),
+            Self::Maildir { .. } | Self::Lmtp { .. } | Self::Remote { .. } => None,
+        }
+    }
+
     /// The name of the place: one place has one name.
     pub fn key(&self) -> String {
         match self {

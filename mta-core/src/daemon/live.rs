@@ -20,7 +20,7 @@ use crate::auth::srs::Srs;
 use crate::clock::SystemClock;
 use crate::config::{Applied, Config};
 use crate::control::{self, AlertView, Daemon, QueueOperations, StatusView};
-use crate::delivery::local;
+use crate::delivery::local::{self, Turns};
 use crate::dns;
 use crate::inbound::recipients::{Ask, Asking, Recipients, Relayed};
 use crate::inbound::{self, SubmissionTls};
@@ -273,7 +273,7 @@ struct Live {
 }
 
 impl Live {
-    fn new(config: &Config, directory: &Directory, alerts: &Alerts) -> Arc<Self> {
+    fn new(config: &Config, directory: &Directory, alerts: &Alerts, turns: Turns) -> Arc<Self> {
         let applied = Applied::with_directory(config, directory);
         let hostname = config.effective_hostname().to_string();
         let hands = local::Hands {
@@ -282,6 +282,8 @@ impl Live {
             process: config.delivery_process(),
             lmtp_limits: applied.outbound.smtp,
             alerts: alerts.clone(),
+            turns,
+            deliveries: config.outbound.max_deliveries_per_destination as usize,
         };
         Arc::new(Self { applied, hands, hostname })
     }
@@ -297,7 +299,7 @@ impl Shared {
         listeners: &[(inbound::Service, crate::net::Listener)],
         ((site, dane_memory, watch, directory), users, (recipients, srs_secret)): Watched,
     ) -> Self {
-        let live = Live::new(config, &directory, &site.alerts);
+        let live = Live::new(config, &directory, &site.alerts, Turns::default());
         Self {
             dns,
             tls,
@@ -375,8 +377,10 @@ impl Shared {
     }
 
     fn apply(&self, config: &Config) {
+        // What is under way goes on.
+        let turns = self.live().hands.turns.clone();
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) =
-            Live::new(config, &self.directory, &self.site.alerts);
+            Live::new(config, &self.directory, &self.site.alerts, turns);
         // Nothing rides on what another configuration allowed.
         self.pool.clear();
     }

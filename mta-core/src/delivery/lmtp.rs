@@ -17,7 +17,7 @@ use mta_smtp::client::{
     TransactionReport,
 };
 use mta_smtp::envelope::{MailParameters, Recipient};
-use mta_smtp::reply::{Reply, ReplyClass};
+use mta_smtp::reply::{EnhancedStatus, Reply, ReplyClass};
 
 use super::socket::{self, PATIENCE};
 use crate::config::LmtpAddress;
@@ -26,6 +26,9 @@ use crate::outbound::{ContentSource, Outcome, Reach, Verdict};
 
 /// What is read of the content at once, octets.
 const CHUNK: usize = 32 * 1024;
+
+/// No connection (RFC 3463 3.5: no answer from host).
+pub(super) const AWAY: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 
 /// What is delivered.
 pub struct Message<'a> {
@@ -52,7 +55,8 @@ pub fn deliver(
         Ok(stream) => stream,
         Err(error) => {
             let text = format!("no connection to {address} by LMTP: {error}");
-            return all(Outcome::deferred(Reach::Recipient, (4, 1), text));
+            // A mail store of our own that is down: it ends no message.
+            return all(Outcome::deferred(Reach::Site, (AWAY.subject, AWAY.detail), text));
         }
     };
     let settings = Settings {

@@ -16,13 +16,16 @@ use super::lmtp;
 use super::place::{self, Letter, outcome};
 use super::process::Process;
 use super::spread::{Placed, Spread};
+pub use super::turns::Turns;
 use crate::account::{Accounts, Target};
 use crate::alert::{self, Alerts};
 use crate::clock::{Clock, SystemClock};
 use crate::config::LmtpAddress;
 use crate::log::Line;
 use crate::outbound::attempt::LocalResult;
-use crate::outbound::{AttemptReport, ContentSource, Decision, Job, Outcome, RecipientOutcome, Verdict};
+use crate::outbound::{
+    AttemptReport, ContentSource, Decision, Job, Outcome, Reach, RecipientOutcome, Verdict,
+};
 
 /// What delivery on this host works with.
 #[derive(Debug, Clone)]
@@ -37,7 +40,14 @@ pub struct Hands {
     pub lmtp_limits: Limits,
     /// Where the administrator is told that a disk is full, or who does not answer.
     pub alerts: Alerts,
+    /// What is under way to each mail store and user.
+    pub turns: Turns,
+    /// Deliveries to this host at once, at most.
+    pub deliveries: usize,
 }
+
+/// When mail is looked at again whose mail store or user is busy, seconds.
+const BUSY_FOR_SECONDS: u64 = 30;
 
 /// One message to deliver here.
 pub struct LocalJob<'a> {
@@ -85,9 +95,52 @@ pub async fn attempt(hands: Hands, job: Job) -> AttemptReport {
         route: job.route.to_string(),
         destination: job.destination,
         result: outcomes.iter().map(|o| o.outcome.text.clone()).collect::<Vec<_>>().join("; "),
+        held_until_unix: is_put_off(&outcomes).then_some(now + BUSY_FOR_SECONDS),
         ..Decision::default()
     };
     AttemptReport { outcomes, decision, local }
+}
+
+/// Whether nothing was tried for those who wait: their attempt does not count.
+fn is_put_off(outcomes: &[RecipientOutcome]) -> bool {
+    let mut waiting = outcomes.iter().map(|of| &of.outcome).filter(|of| of.verdict == Verdict::Deferred);
+    let is_busy = |of: &Outcome| of.status == BUSY && of.reply.is_none() && of.reach == Reach::Site;
+    waiting.clone().next().is_some() && waiting.all(is_busy)
+}
+
+/// Too many deliveries under way to one place (RFC 3463 3.4: system not accepting messages now).
+const BUSY: EnhancedStatus = EnhancedStatus::new(4, 3, 2);
+
+/// Does something that goes to a mail store or user as one of those under way to it; `Err` where there are too many, and
+/// slow ones, already.
+fn in_turn<T>(
+    hands: &Hands,
+    owner: &str,
+    most: usize,
+    deliver: impl FnOnce() -> T,
+) -> Result<T, Box<Outcome>> {
+    let subject = format!("deliveries to {owner}");
+    match hands.turns.take(owner, most) {
+        Ok(turn) => {
+            let done = deliver();
+            if turn.is_quick() {
+                hands.alerts.clear(alert::Kind::Local, &subject);
+            }
+            Ok(done)
+        }
+        Err(busy) => {
+            let text = format!(
+                "{} deliveries to {owner} are under way, the oldest for {} s: more wait for one of them to end",
+                busy.count,
+                busy.oldest.as_secs()
+            );
+            let remedy = "find out what it waits for: a mail store that hangs, a mailbox that another program has \
+                          locked, a stopped command; mail for others is delivered meanwhile";
+            hands.alerts.raise(alert::Kind::Local, &subject, &text, remedy);
+            let waits = outcome(Verdict::Deferred, (4, 3, 2), text);
+            Err(Box::new(Outcome { reach: Reach::Site, ..waits }))
+        }
+    }
 }
 
 /// A full disk is the administrator's to know of; the mail waits meanwhile.
@@ -215,7 +268,21 @@ fn to_server(
         size_bytes: job.size_bytes,
         content: job.content,
     };
-    lmtp::deliver(server, &hands.hostname, hands.lmtp_limits, &message, recipients)
+    let owner = format!("LMTP server {server}");
+    let deliver = || lmtp::deliver(server, &hands.hostname, hands.lmtp_limits, &message, recipients);
+    // Often all mailboxes are behind it: most of the deliveries, but not all.
+    let done = in_turn(hands, &owner, hands.deliveries * 3 / 4, deliver);
+    let outcomes = done.unwrap_or_else(|busy| vec![*busy; recipients.len()]);
+    match outcomes.first() {
+        Some(away) if away.reach == Reach::Site && away.status == lmtp::AWAY => {
+            let remedy =
+                "see that it runs and listens where domain.*.deliver says; what waits is delivered then";
+            hands.alerts.raise(alert::Kind::Local, &owner, &away.text, remedy);
+        }
+        Some(done) if done.reach != Reach::Site => hands.alerts.clear(alert::Kind::Local, &owner),
+        _ => {}
+    }
+    outcomes
 }
 
 /// Delivers to one place of a recipient.
@@ -240,7 +307,12 @@ fn put(
             }))
         }
         Target::System { .. } | Target::File { .. } | Target::Pipe { .. } | Target::Remote { .. } => {
-            place::by_process(letter, target, &hands.process, &hands.alerts)
+            let deliver = || place::by_process(letter, target, &hands.process, &hands.alerts);
+            match target.user() {
+                Some(user) => in_turn(hands, &format!("user {user}"), hands.deliveries / 3, deliver)
+                    .unwrap_or_else(|busy| Placed::Outcome(*busy)),
+                None => deliver(),
+            }
         }
     }
 }
@@ -294,6 +366,8 @@ mod tests {
             process: Process { socket: "/nowhere".into(), timeout: std::time::Duration::from_secs(1) },
             lmtp_limits: Limits::default(),
             alerts: Alerts::default(),
+            turns: Turns::default(),
+            deliveries: 20,
         };
         let (outcomes, _) = deliver(&hands, &job);
         let verdicts: Vec<_> =

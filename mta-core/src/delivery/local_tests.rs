@@ -49,6 +49,8 @@ impl Place {
             process: Process { socket: folder.path().join("deliver"), timeout: Duration::from_secs(60) },
             lmtp_limits: Limits::default(),
             alerts: Alerts::default(),
+            turns: Turns::default(),
+            deliveries: 4,
         };
         Self { folder, hands }
     }
@@ -135,8 +137,58 @@ fn a_delivery_process_that_is_away_ends_no_message_and_is_told() {
     let of = (done[0].verdict, done[0].reach, status(&done[0]));
     assert_eq!(of, (Verdict::Deferred, Reach::Site, "4.3.0".to_owned()), "{done:?}");
     let open = place.hands.alerts.open();
-    assert_eq!((open.len(), open[0].kind, open[0].subject.as_str()), (1, alert::Kind::Local, "delivery process"));
+    assert_eq!(
+        (open.len(), open[0].kind, open[0].subject.as_str()),
+        (1, alert::Kind::Local, "delivery process")
+    );
     process(&place.path("deliver"), Answer::Delivered("there".into()));
     assert_eq!(place.deliver(&["daemon@host.example"])[0].verdict, Verdict::Delivered);
     assert_eq!(place.hands.alerts.open(), []);
+}
+
+#[test]
+fn a_mail_store_that_is_away_ends_no_message_and_is_told() {
+    let place = Place::new();
+    let done = place.deliver(&["carol@store.example"]);
+    assert_eq!((done[0].verdict, done[0].reach), (Verdict::Deferred, Reach::Site), "{done:?}");
+    let subject = format!("LMTP server {}", LmtpAddress::Unix(place.path("lmtp")));
+    assert!(place.hands.alerts.is_open(alert::Kind::Local, &subject));
+    store(&place.path("lmtp"));
+    assert_eq!(place.deliver(&["carol@store.example"])[0].verdict, Verdict::Delivered);
+    assert_eq!(place.hands.alerts.open(), []);
+}
+
+#[test]
+fn a_mail_store_that_hangs_leaves_room_for_others() {
+    let place = Place::new();
+    let server = LmtpAddress::Unix(place.path("lmtp"));
+    process(&place.path("deliver"), Answer::Delivered("there".into()));
+    // Three of four deliveries are with it, and have been for long.
+    let owner = format!("LMTP server {server}");
+    let hanging: Vec<_> = (0..3).map(|_| place.hands.turns.hang(&owner)).collect();
+    let done = place.deliver(&["carol@store.example", "daemon@host.example"]);
+    assert_eq!((done[0].verdict, status(&done[0]).as_str()), (Verdict::Deferred, "4.3.2"), "{done:?}");
+    assert_eq!(done[1].verdict, Verdict::Delivered, "{done:?}");
+    let subject = format!("deliveries to {owner}");
+    assert!(place.hands.alerts.is_open(alert::Kind::Local, &subject));
+    let of = |outcome: &Outcome| RecipientOutcome {
+        recipient: Recipient::new(Mailbox::parse("x@store.example").unwrap()),
+        outcome: outcome.clone(),
+    };
+    assert!(is_put_off(&[of(&done[0]), of(&done[1])]), "it is no attempt");
+    assert!(!is_put_off(&[of(&done[1])]));
+    drop(hanging);
+    store(&place.path("lmtp"));
+    assert_eq!(place.deliver(&["carol@store.example"])[0].verdict, Verdict::Delivered);
+    assert_eq!(place.hands.alerts.open(), []);
+}
+
+#[test]
+fn a_user_whose_deliveries_hang_leaves_room_for_others() {
+    let place = Place::new();
+    process(&place.path("deliver"), Answer::Delivered("there".into()));
+    let _hanging = place.hands.turns.hang("user daemon");
+    let done = place.deliver(&["daemon@host.example", "bin@host.example"]);
+    let verdicts: Vec<Verdict> = done.iter().map(|of| of.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Deferred, Verdict::Delivered], "{done:?}");
 }

@@ -12,3 +12,4 @@ pub mod process;
 pub mod quota;
 mod socket;
 mod spread;
+mod turns;

@@ -54,7 +54,8 @@ impl Scheduler {
         let now = SystemTime::now();
         let route = &claim.next_hop;
         if *route == Route::Local {
-            return Attempted::local(failures);
+            let until = report.decision.held_until_unix.map(Duration::from_secs);
+            return Attempted::local(failures, until.map(|until| SystemTime::UNIX_EPOCH + until));
         }
         let options = self.options();
         let table = self.site.providers.table();

@@ -291,15 +291,15 @@ pub(super) struct Attempted {
 }
 
 impl Attempted {
-    /// A delivery to our own domains.
-    pub(super) fn local(failures: u32) -> Self {
+    /// A delivery to our own domains; put off where the mail store or user was busy.
+    pub(super) fn local(failures: u32, put_off_until: Option<SystemTime>) -> Self {
         Self {
             failures,
             seen: None,
             wave: Wave::default(),
             others_under_way: false,
             consequence: Consequence::Nothing,
-            put_off_until: None,
+            put_off_until,
             ours: false,
         }
     }
