@@ -5,7 +5,7 @@
 //! read at delivery, as their owner; [`Accounts::follow`] takes what they list from there.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mta_smtp::address::{Domain, Mailbox};
 
@@ -212,6 +212,8 @@ struct Walk<'a> {
     path: Vec<String>,
     /// Aliases that were followed: each once.
     followed: HashSet<String>,
+    /// Included files that were followed, and for which local-part: each once.
+    included: HashSet<(PathBuf, String)>,
     /// Places that are known already.
     known: HashSet<String>,
     expansion: Expansion,
@@ -226,6 +228,7 @@ impl<'a> Walk<'a> {
             source,
             path: Vec::new(),
             followed: HashSet::new(),
+            included: HashSet::new(),
             known: HashSet::new(),
             expansion: Expansion::default(),
         }
@@ -356,7 +359,7 @@ impl<'a> Walk<'a> {
 
     fn include(
         &mut self,
-        path: &std::path::Path,
+        path: &Path,
         domain: &Domain,
         local_part: &str,
         owner: Option<&Mailbox>,
@@ -373,6 +376,10 @@ impl<'a> Walk<'a> {
         let snapshot = self.snapshot;
         match snapshot.file.included(path) {
             Some(Ok(members)) if depth < super::alias::load::MAX_INCLUDE_DEPTH => {
+                // Files that include themselves or each other many times lead to nobody new.
+                if !self.included.insert((path.to_owned(), local_part.to_owned())) {
+                    return;
+                }
                 for member in members {
                     self.member(member, domain, local_part, owner, depth + 1);
                 }

@@ -172,6 +172,19 @@ fn depth_and_number_are_bounded() {
 }
 
 #[test]
+fn an_included_file_is_followed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (list, aliases) = (folder.path().join("list"), folder.path().join("aliases"));
+    let itself = format!(":include:{}\n", list.display()).repeat(60);
+    std::fs::write(&list, format!("{itself}far@else.example\n")).unwrap();
+    std::fs::write(&aliases, format!("list: :include:{}\n", list.display())).unwrap();
+    let accounts = accounts("", &[]);
+    accounts.directory.read_files(&[aliases]);
+    // Each of sixty followed five deep would be 777 million.
+    assert_eq!(places(&accounts, "list@host.example"), "to:far@else.example");
+}
+
+#[test]
 fn a_forward_leads_where_its_owner_says() {
     let accounts = accounts("team: anna, ben\n", &[]);
     let anna = Fake.find("anna").unwrap().unwrap();

@@ -173,10 +173,8 @@ fn check_owner(file: &File) -> Result<(), String> {
         return Err("it is no regular file".to_owned());
     }
     if found.uid() != 0 && found.uid() != us {
-        return Err(format!(
-            "it belongs to user {}: it must belong to root or to the service's user",
-            found.uid()
-        ));
+        let owner = if us == 0 { "root" } else { "root or to the service's user" };
+        return Err(format!("it belongs to user {}: it must belong to {owner}", found.uid()));
     }
     if found.mode() & 0o022 != 0 {
         return Err(format!("others may write it (mode {:03o}): chmod go-w", found.mode() & 0o777));
@@ -306,7 +304,11 @@ mod tests {
             let loaded = loaded(text);
             loaded.aliases.doubts().iter().map(|error| error.place.line).collect::<Vec<_>>()
         };
-        assert_eq!(doubts("a: b\nx: a b\n"), [] as [usize; 0], "its name is known: mail for it waits as it is");
+        assert_eq!(
+            doubts("a: b\nx: a b\n"),
+            [] as [usize; 0],
+            "its name is known: mail for it waits as it is"
+        );
         assert_eq!(doubts("a: b\nno colon\nneither\n"), [2]);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("aliases");

@@ -107,8 +107,9 @@ fn alias() -> Vec<OptionSpec> {
             "[\"/etc/aliases\", \"/etc/mta/lists\"]",
             |c, _| &mut c.alias.files,
             "Files with the aliases of domains of kind \"local\", in the syntax of aliases(5). They are read again when \
-             they have changed. Each must belong to root or the service user and be writable by nobody else; one that is \
-             missing is empty. mta-cli alias check says what is wrong with them.",
+             they have changed. Each must belong to root and be writable by nobody else; one that names no files and no \
+             commands may belong to the service user. One that is missing is empty; while one cannot be read, mail for \
+             names that are not known waits. mta-cli alias check says what is wrong with them.",
         ),
         option(
             "alias.user",

@@ -79,9 +79,9 @@ impl QueueOperations {
         match fits.as_slice() {
             [] => Err(no_such_id(&text)),
             [id] => Ok(*id),
-            [a, b, ..] => {
-                let message =
-                    format!("{text} is the beginning of several ids ({a}, {b}...): give more of it");
+            // Which ones is not said: not all may be for this peer to know.
+            _ => {
+                let message = format!("{text} is the beginning of several ids: give more of it");
                 Err(Failure::new(Code::Ambiguous, message))
             }
         }

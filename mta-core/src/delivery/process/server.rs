@@ -276,10 +276,14 @@ fn named_by_alias(settings: &Settings, request: &Request, user: &SystemUser) -> 
         let text = format!("files and commands of aliases belong to {} (alias.user)", settings.alias_user);
         return Err(Answer::deferred((3, 5), text));
     }
-    match load::load(&settings.alias_files).aliases.names(&member) {
-        true => Ok(()),
-        false => Err(Answer::deferred((3, 5), format!("no alias file names {member}"))),
+    let loaded = load::load(&settings.alias_files);
+    if loaded.aliases.names(&member) {
+        return Ok(());
     }
+    // A file that belongs to the mail server is believed by itself, and not here: root does nothing on its word.
+    let wrong = loaded.aliases.doubts().first().or(loaded.errors.first());
+    let why = wrong.map(|error| format!(" that can be believed; {error}")).unwrap_or_default();
+    Err(Answer::deferred((3, 5), format!("no alias file names {member}{why}")))
 }
 
 /// Executes this program anew, with the connection as its input and output.
@@ -387,7 +391,7 @@ mod tests {
         }
     }
 
-    fn judged(settings: &Settings, user: &str, place: Place) -> bool {
+    fn request(user: &str, place: Place) -> Request {
         let letter = Letter {
             unique: "q".into(),
             reverse_path: "<>".into(),
@@ -395,7 +399,25 @@ mod tests {
             received_at: 1,
             hostname: "h".into(),
         };
-        judge(settings, &Request { version: VERSION, user: user.into(), place, letter }, &Fake).is_ok()
+        Request { version: VERSION, user: user.into(), place, letter }
+    }
+
+    fn judged(settings: &Settings, user: &str, place: Place) -> bool {
+        judge(settings, &request(user, place), &Fake).is_ok()
+    }
+
+    #[test]
+    fn why_an_alias_file_is_not_believed_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let aliases = folder.path().join("aliases");
+        std::fs::write(&aliases, "run: |/bin/cat\n").unwrap();
+        std::fs::set_permissions(&aliases, std::fs::Permissions::from_mode(0o664)).unwrap();
+        let settings = settings(vec![aliases]);
+        let place = Place::Pipe { command: "/bin/cat".into(), of_forward: false };
+        let Err(Answer::Deferred { text, .. }) = judge(&settings, &request("nobody", place), &Fake) else {
+            panic!("it must wait")
+        };
+        assert!(text.contains("aliases: others may write it (mode 664): chmod go-w"), "{text}");
     }
 
     #[test]
