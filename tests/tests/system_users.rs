@@ -364,7 +364,10 @@ fn one_user_cannot_hold_up_the_mail_of_the_others() {
         send(&mut stream, &request(&unique)).expect("sent");
         stream
     };
-    let streams: Vec<_> = (0..12).map(|number| asked(format!("held-{number}"))).collect();
+    let mut streams = Vec::new();
+    for number in 0..12 {
+        streams.push(asked(format!("held-{number}")));
+    }
     let until = std::time::Instant::now() + WITHIN;
     while system.deliveries().len() < 3 {
         assert!(std::time::Instant::now() < until);

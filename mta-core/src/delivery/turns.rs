@@ -137,10 +137,7 @@ mod tests {
     fn who_waits_goes_on_when_one_ends() {
         let turns = Turns::default();
         let first = turns.take("store", 1).unwrap();
-        let waiting = std::thread::spawn({
-            let turns = turns.clone();
-            move || turns.take_within("store", 1, (FOR_EVER, FOR_EVER)).is_ok()
-        });
+        let waiting = std::thread::spawn(move || turns.take_within("store", 1, (FOR_EVER, FOR_EVER)).is_ok());
         drop(first);
         assert!(waiting.join().unwrap());
     }

@@ -281,7 +281,7 @@ fn named_by_alias(settings: &Settings, request: &Request, user: &SystemUser) -> 
         return Ok(());
     }
     // A file that belongs to the mail server is believed by itself, and not here: root does nothing on its word.
-    let wrong = loaded.aliases.doubts().first().or(loaded.errors.first());
+    let wrong = loaded.aliases.doubts().first().or_else(|| loaded.errors.first());
     let why = wrong.map(|error| format!(" that can be believed; {error}")).unwrap_or_default();
     Err(Answer::deferred((3, 5), format!("no alias file names {member}{why}")))
 }
