@@ -116,8 +116,10 @@ pub use schedule::Schedule;
 pub use state::alert::StoredAlert;
 pub use state::alias::StoredAlias;
 pub use state::dane::StoredDane;
+pub use state::dmarc::{DmarcCounts, MAX_DMARC_POLICY_BYTES, MAX_DMARC_ROW_BYTES, MAX_DMARC_ROWS_PER_DOMAIN};
 pub use state::outage::Outage;
 pub use state::relayed::StoredAnswer;
+pub use state::report::{KEEP_DAYS as REPORT_KEEP_DAYS, ReportKind, ReportPlan, ReportState, StoredReport};
 pub use state::sts::StoredStsPolicy;
 pub use state::tls_report::{
     TlsDay, TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, day_of, start_of,

@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x4d54_4151;
 /// Each step takes the schema one version further. Steps are never changed once released, only added.
 pub(crate) const MIGRATIONS: &[&str] = &[
     VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9,
-    VERSION_10, VERSION_11, VERSION_12, VERSION_13, VERSION_14,
+    VERSION_10, VERSION_11, VERSION_12, VERSION_13, VERSION_14, VERSION_15, VERSION_16,
 ];
 
 /// `recipient.state` holds `RecipientState::code`; 0 is waiting, and the two indexes hold only these, so that finding due
@@ -316,6 +316,51 @@ const VERSION_13: &str = "
 /// Users whose password is known elsewhere, and of whom something has to be kept here: that what they send is held, say.
 const VERSION_14: &str = "
     ALTER TABLE user ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Reports about a day to the operators of other domains. `state` holds `ReportState::code`; 0 is due, and the index holds only
+/// these. `told` has a line for each address that took the report, with the queue id of the mail to it.
+const VERSION_15: &str = "
+    CREATE TABLE report (
+        kind TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        domain TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        whole INTEGER NOT NULL,
+        tries INTEGER NOT NULL,
+        first_try INTEGER,
+        next_try INTEGER NOT NULL,
+        told TEXT NOT NULL,
+        error TEXT NOT NULL,
+        PRIMARY KEY (kind, day, domain)
+    ) WITHOUT ROWID;
+    CREATE INDEX report_due ON report (kind, next_try) WHERE state = 0;
+    CREATE INDEX report_day ON report (day);
+";
+
+/// Counters for DMARC aggregate reports: a row of `dmarc_policy` for each domain and day, with as many `dmarc_row` as there
+/// were kinds of messages. `dmarc_day` counts the rows of both, and messages for whose domain there was no room.
+const VERSION_16: &str = "
+    CREATE TABLE dmarc_day (
+        day INTEGER PRIMARY KEY,
+        rows INTEGER NOT NULL DEFAULT 0,
+        left_out INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE dmarc_policy (
+        id INTEGER PRIMARY KEY,
+        day INTEGER NOT NULL,
+        domain TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        rows INTEGER NOT NULL DEFAULT 0,
+        left_out INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (day, domain)
+    );
+    CREATE TABLE dmarc_row (
+        policy INTEGER NOT NULL,
+        data TEXT NOT NULL,
+        messages INTEGER NOT NULL,
+        PRIMARY KEY (policy, data)
+    ) WITHOUT ROWID;
 ";
 
 /// Makes the schema what this program expects, or says why it cannot.

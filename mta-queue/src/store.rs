@@ -80,6 +80,10 @@ pub struct Options {
     pub tls_report_days: u32,
     /// Policies, and kinds of failure, that are told apart on one day; beyond it sessions are counted as left out.
     pub tls_report_rows_per_day: usize,
+    /// Days (UTC) for which messages are counted for DMARC reports, today included; 0 counts none.
+    pub dmarc_report_days: u32,
+    /// Domains, and kinds of messages, that are told apart on one day; beyond it messages are counted as left out.
+    pub dmarc_report_rows_per_day: usize,
 }
 
 impl Default for Options {
@@ -99,6 +103,8 @@ impl Default for Options {
             max_recipient_answers: 20_000,
             tls_report_days: 30,
             tls_report_rows_per_day: 10_000,
+            dmarc_report_days: 7,
+            dmarc_report_rows_per_day: 10_000,
         }
     }
 }

@@ -19,9 +19,11 @@
 pub(crate) mod alert;
 pub(crate) mod alias;
 pub(crate) mod dane;
+pub(crate) mod dmarc;
 pub(crate) mod handed;
 pub(crate) mod outage;
 pub(crate) mod relayed;
+pub(crate) mod report;
 pub(crate) mod sts;
 pub(crate) mod tls_report;
 pub(crate) mod user;
