@@ -22,6 +22,7 @@ pub mod cert;
 pub mod client;
 pub mod daemon;
 pub mod dialog;
+pub mod dkimpy;
 pub mod dns;
 pub mod lab;
 pub mod mx;

@@ -1,4 +1,5 @@
-//! Hosts of MTA-STS policies: a small HTTPS server that answers by the name it is asked under, well or badly.
+//! Hosts of MTA-STS policies: a small HTTPS server that answers by the name it is asked under, well or badly. It takes what is
+//! posted, too, as hosts that collect TLS reports do.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -34,10 +35,24 @@ impl Page {
     }
 }
 
+/// What was posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// The name it was posted under, without the port.
+    pub host: String,
+    /// The first line of the request.
+    pub request: String,
+    /// What it says it is.
+    pub media_type: String,
+    /// The document.
+    pub body: Vec<u8>,
+}
+
 #[derive(Default)]
 struct Shared {
     pages: Mutex<BTreeMap<String, Page>>,
     asked: Mutex<Vec<String>>,
+    posted: Mutex<Vec<Posted>>,
     stopped: AtomicBool,
 }
 
@@ -91,6 +106,16 @@ impl PolicyHost {
         lock(&self.shared.pages).insert(format!("mta-sts.{domain}"), page);
     }
 
+    /// Answers what is posted under this name like this from now on; with 201 unless told otherwise.
+    pub fn answer_posts(&self, host: &str, response: &str) {
+        lock(&self.shared.pages).insert(host.to_owned(), Page::Raw(response.as_bytes().to_vec()));
+    }
+
+    /// What was posted so far.
+    pub fn posted(&self) -> Vec<Posted> {
+        lock(&self.shared.posted).clone()
+    }
+
     /// How often the policy of a domain was asked for.
     pub fn asked(&self, domain: &str) -> usize {
         let host = format!("mta-sts.{domain}");
@@ -114,15 +139,35 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> io::
     let mut tls = StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, stream);
     let mut request = Vec::new();
     let mut some = [0; 1024];
-    while !request.ends_with(b"\r\n\r\n") {
+    let end = loop {
+        if let Some(at) = request.windows(4).position(|octets| octets == b"\r\n\r\n") {
+            break at + 4;
+        }
         match tls.read(&mut some)? {
             0 => return Ok(()),
             count => request.extend_from_slice(&some[..count]),
         }
-    }
+    };
+    let mut body = request.split_off(end);
     let request = String::from_utf8_lossy(&request).into_owned();
-    let host = request.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap_or_default().to_owned();
+    let field =
+        |name| request.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    let host = field("Host: ").split(':').next().unwrap_or_default().to_owned();
+    let length: usize = field("Content-Length: ").parse().unwrap_or(0);
+    while body.len() < length {
+        match tls.read(&mut some)? {
+            0 => return Ok(()),
+            count => body.extend_from_slice(&some[..count]),
+        }
+    }
     let page = lock(&shared.pages).get(&host).cloned();
+    if let Some(line) = request.lines().next().filter(|line| line.starts_with("POST ")) {
+        let (request, media_type) = (line.to_owned(), field("Content-Type: "));
+        lock(&shared.posted).push(Posted { host: host.clone(), request, media_type, body });
+        if page.is_none() {
+            tls.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")?;
+        }
+    }
     lock(&shared.asked).push(host);
     match page {
         Some(Page::Policy(text)) if request.starts_with("GET /.well-known/mta-sts.txt ") => {
@@ -135,6 +180,7 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> io::
         Some(Page::Raw(bytes)) => tls.write_all(&bytes)?,
         // Until the client leaves or the time is over.
         Some(Page::Hang) => drop(tls.read(&mut some)),
+        None if request.starts_with("POST ") => {}
         _ => tls.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?,
     }
     tls.conn.send_close_notify();
