@@ -6,7 +6,6 @@ mod make;
 
 use std::sync::Arc;
 
-use hickory_proto::rr::{Name, RData, RecordType};
 use mta_dane::judge::{self, Outcome};
 use mta_dane::reference::ReferenceId;
 use rustls_pki_types::CertificateDer;
@@ -19,7 +18,7 @@ use crate::config::Config;
 use crate::control::rfc3339_of;
 use crate::dns::{InvalidQuestion, LookupReport, Resolver, Service, lookup_report};
 use crate::outbound::{explain, served};
-use crate::report::tlsrpt::{self, NoAddress};
+use crate::report::tlsrpt::{self, Nowhere};
 
 pub(crate) use self::make::own_certificate;
 pub use self::make::{Made, MakeQuestion, Source, tlsa_make};
@@ -279,30 +278,12 @@ pub fn report_addresses(config: &Config, domains: &[String]) -> Result<Vec<Repor
 }
 
 async fn report_addresses_of(resolver: &dyn Resolver, domain: &str) -> ReportAddresses {
-    let none =
-        |why: String| ReportAddresses { domain: domain.to_owned(), rua: Vec::new(), none_because: Some(why) };
-    let owner = format!("_smtp._tls.{domain}");
-    let Ok(name) = Name::from_ascii(format!("{owner}.")) else { return none("no name of DNS".to_owned()) };
-    let answer = resolver.lookup(name, RecordType::TXT).await;
-    if answer.status.is_error() {
-        return none(format!(
-            "{owner} could not be looked up: {}",
-            answer.reason.as_deref().unwrap_or_default()
-        ));
-    }
-    let texts: Vec<Vec<u8>> = answer
-        .records
-        .iter()
-        .filter_map(|record| match &record.data {
-            RData::TXT(txt) => Some(txt.txt_data.concat()),
-            _ => None,
-        })
-        .collect();
-    match tlsrpt::addresses(texts.iter().map(Vec::as_slice)) {
-        Ok(rua) => ReportAddresses { domain: domain.to_owned(), rua, none_because: None },
-        Err(NoAddress::Absent) => none("it publishes no _smtp._tls record".to_owned()),
-        Err(NoAddress::Several) => none("it publishes several _smtp._tls records".to_owned()),
-        Err(NoAddress::Invalid) => none("its _smtp._tls record names no address".to_owned()),
+    let domain = domain.to_owned();
+    match tlsrpt::lookup(resolver, &domain).await {
+        Ok(rua) => ReportAddresses { domain, rua, none_because: None },
+        Err(Nowhere::Never(why) | Nowhere::Unknown(why)) => {
+            ReportAddresses { domain, rua: Vec::new(), none_because: Some(why) }
+        }
     }
 }
 

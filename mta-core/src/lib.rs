@@ -35,6 +35,8 @@
 //! the counters for TLS reports ([`report::tlsrpt`]), in one transaction. Who is told what of it, the
 //! sender, the postmaster or nobody, is decided in [`report::told`].
 //!
+//! Once a day: what was counted of both directions goes to the domains that ask for it ([`report::send`]).
+//!
 //! # What is promised
 //!
 //! * `250` means: on stable storage. A kill at any instant loses nothing that was acknowledged.

@@ -81,7 +81,10 @@ declare -gA _mta_cli_words=(
     ["mta-cli dkim rotate"]="--json --config --help"
     ["mta-cli dkim retire"]="--yes --json --config --help"
     ["mta-cli dkim check"]="--json --config --help"
-    ["mta-cli report"]="tls --config --help"
+    ["mta-cli report"]="tls dmarc list send --config --help"
     ["mta-cli report tls"]="--day --domain --no-dns --json --config --help"
+    ["mta-cli report dmarc"]="--day --domain --json --config --help"
+    ["mta-cli report list"]="--kind --limit --all --json --config --help"
+    ["mta-cli report send"]="--day --domain --dry-run --json --config --help"
 )
 complete -F _mta_cli mta-cli

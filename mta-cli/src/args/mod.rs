@@ -41,7 +41,7 @@ pub use self::queue::{
     QueueHold, QueueList, QueueRedirect, QueueRelease, QueueReroute, QueueRetry, QueueShow, QueueSummary,
     QueueVerb, Selection,
 };
-pub use self::report::{Report, ReportTls, ReportVerb};
+pub use self::report::{Report, ReportDmarc, ReportList, ReportSend, ReportTls, ReportVerb};
 pub use self::serve::Serve;
 pub use self::status::{Reload, Status};
 pub use self::tlsa::{Tlsa, TlsaCheck, TlsaMake, TlsaVerb, TlsaVerify};

@@ -320,7 +320,10 @@ fn dmarc_verdict(output: &mail_auth::DmarcOutput, known: &Known<'_>) -> DmarcVer
             (policy, _) => policy,
         });
     }
+    let domain = publisher(&verdict.domain, record, known);
     verdict.published = Some(super::verdict::Published {
+        domain,
+        testing: record.t,
         adkim_strict: record.adkim == mail_auth::dmarc::Alignment::Strict,
         aspf_strict: record.aspf == mail_auth::dmarc::Alignment::Strict,
         policy: policy(record.p),
@@ -328,6 +331,23 @@ fn dmarc_verdict(output: &mail_auth::DmarcOutput, known: &Known<'_>) -> DmarcVer
         rua: record.rua.iter().map(|uri| (uri.uri.clone(), uri.max_size)).collect(),
     });
     verdict
+}
+
+/// The domain that publishes the record: the author's own, else of those above it the last that has just this one, which is
+/// the organization's (RFC 9989 4.10.1). What the library has not asked for is not asked for here.
+fn publisher(author: &str, record: &Dmarc, known: &Known<'_>) -> String {
+    let has_it = |domain: &str| {
+        let question = name(&format!("_dmarc.{domain}")).map(|name| (name, RecordType::TXT));
+        let texts = question.and_then(|question| known.facts.get(&question)).map(Found::texts);
+        matches!(texts.as_deref().map(first::<Dmarc>), Some(Txt::Dmarc(found)) if *found == *record)
+    };
+    let author = author.to_ascii_lowercase();
+    if has_it(&author) {
+        return author;
+    }
+    let above = std::iter::successors(author.split_once('.'), |(_, above)| above.split_once('.'));
+    let last = above.map(|(_, above)| above).filter(|above| has_it(above)).last();
+    last.map_or_else(|| author.clone(), str::to_owned)
 }
 
 fn policy(policy: Published) -> Policy {

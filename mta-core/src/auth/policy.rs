@@ -3,6 +3,8 @@
 //! Nothing that is temporary ever refuses a message, and nothing refuses the null reverse-path: a bounce that is refused
 //! for what DNS says is lost for good. Mail of our own networks and users never comes here.
 
+use std::cmp::Ordering;
+
 use mta_smtp::reply::Reply;
 
 use super::spf::SpfResult;
@@ -41,6 +43,50 @@ pub(crate) fn judge(options: &Options, verdicts: &Verdicts, is_bounce: bool) -> 
         }
     }
     judgement
+}
+
+/// What was done with a message, in the words of reports about it (RFC 9990 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Evaluated {
+    /// `none`, `pass`, `quarantine` or `reject`.
+    pub(crate) disposition: &'static str,
+    /// Why that is not what the domain asks for: the type, and a comment.
+    pub(crate) reason: Option<(&'static str, &'static str)>,
+}
+
+/// Puts a judgement into these words.
+pub(crate) fn evaluated(options: &Options, verdicts: &Verdicts, judgement: &Judgement) -> Evaluated {
+    let dmarc = &verdicts.dmarc;
+    let done = match judgement {
+        Judgement::Accept => Policy::None,
+        Judgement::Mark(_) => Policy::Quarantine,
+        Judgement::Refuse(_) => Policy::Reject,
+    };
+    let failed = dmarc.word == Word::Fail;
+    let asked = if failed { dmarc.policy } else { Policy::None };
+    let enforcing = dmarc.published.as_ref().is_some_and(|it| it.policy != Policy::None);
+    let testing = failed && enforcing && dmarc.published.as_ref().is_some_and(|it| it.testing);
+    let weight = |policy| match policy {
+        Policy::None => 0,
+        Policy::Quarantine => 1,
+        Policy::Reject => 2,
+    };
+    let reason = match weight(done).cmp(&weight(asked)) {
+        Ordering::Equal if testing => Some(("policy_test_mode", "the policy says t=y")),
+        Ordering::Equal => None,
+        Ordering::Less if vouched_for(options, verdicts) => {
+            Some(("trusted_forwarder", "a trusted sealer says that it passed there (ARC)"))
+        }
+        Ordering::Less => Some(("local_policy", "a failure of DMARC alone has no such consequence here")),
+        Ordering::Greater => Some(("local_policy", "it failed another check")),
+    };
+    let disposition = match done {
+        Policy::None if dmarc.word == Word::Pass && enforcing => "pass",
+        Policy::None => "none",
+        Policy::Quarantine => "quarantine",
+        Policy::Reject => "reject",
+    };
+    Evaluated { disposition, reason }
 }
 
 type Failure = Option<(Action, Reply)>;
@@ -199,6 +245,44 @@ mod tests {
         nobody.dmarc =
             Dmarc { word: Word::PermError, reason: "no From field".to_owned(), ..Dmarc::default() };
         assert_eq!(code(&judge(&options, &nobody, false)), "550 5.7.1 ");
+    }
+
+    #[test]
+    fn reports_say_what_was_done_and_why_it_is_not_what_was_asked_for() {
+        let told = |word, policy, testing, judgement: &Judgement, sealer: &str| {
+            let mut verdicts = verdicts();
+            (verdicts.dmarc.word, verdicts.dmarc.policy) = (word, policy);
+            verdicts.dmarc.published = Some(Published { policy, testing, ..Published::default() });
+            verdicts.arc = Arc {
+                word: Word::Pass,
+                sealer: sealer.to_owned(),
+                saw: b"i=1; x; dmarc=pass".to_vec(),
+                ..Arc::default()
+            };
+            let options = Options { trusted_sealers: vec!["lists.example".to_owned()], ..accepting() };
+            let evaluated = evaluated(&options, &verdicts, judgement);
+            (evaluated.disposition, evaluated.reason.map_or("", |(word, _)| word))
+        };
+        let refused = Judgement::Refuse(Reply::with_status(550, (5, 7, 1), "no"));
+        let (accepted, marked) = (Judgement::Accept, Judgement::Mark(MARK));
+        for (word, policy, testing, judgement, sealer, expected) in [
+            (Word::Pass, Policy::Reject, false, &accepted, "", ("pass", "")),
+            (Word::Pass, Policy::None, false, &accepted, "", ("none", "")),
+            (Word::Pass, Policy::Reject, false, &refused, "", ("reject", "local_policy")),
+            (Word::Fail, Policy::Reject, false, &refused, "", ("reject", "")),
+            (Word::Fail, Policy::Reject, false, &marked, "", ("quarantine", "local_policy")),
+            (Word::Fail, Policy::Quarantine, false, &marked, "", ("quarantine", "")),
+            (Word::Fail, Policy::Quarantine, true, &marked, "", ("quarantine", "policy_test_mode")),
+            (Word::Fail, Policy::None, false, &accepted, "", ("none", "")),
+            (Word::Fail, Policy::Reject, false, &accepted, "lists.example", ("none", "trusted_forwarder")),
+            (Word::Fail, Policy::Reject, false, &accepted, "other.example", ("none", "local_policy")),
+        ] {
+            assert_eq!(
+                told(word, policy, testing, judgement, sealer),
+                expected,
+                "{word} {policy} {judgement:?}"
+            );
+        }
     }
 
     #[test]

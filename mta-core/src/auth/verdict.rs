@@ -111,6 +111,10 @@ impl fmt::Display for Policy {
 /// What of a DMARC record goes into reports about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Published {
+    /// The domain that publishes it: the author's, or the one above that it counts for. Lower case.
+    pub domain: String,
+    /// `t=y`.
+    pub testing: bool,
     /// `adkim=s`.
     pub adkim_strict: bool,
     /// `aspf=s`.

@@ -19,6 +19,7 @@ use super::spf::{self, Checked};
 use super::verdict::{Dmarc, Iprev, Verdicts, Word};
 use super::{Options, author};
 use crate::dns::Resolver;
+use crate::report::dmarc::Counter;
 
 /// Names of an address that are looked at for iprev.
 const MAX_REVERSE_NAMES: usize = 3;
@@ -41,6 +42,8 @@ pub struct Subject<'a> {
 /// Verifies messages.
 #[derive(Clone)]
 pub struct Verifier {
+    /// Where results are counted for reports to the domains' owners.
+    counter: Option<Arc<Counter>>,
     resolver: Arc<dyn Resolver>,
     options: Options,
     /// Our name, for SPF's explanations.
@@ -64,7 +67,18 @@ struct Asking<'a> {
 impl Verifier {
     /// With the daemon's resolver.
     pub fn new(resolver: Arc<dyn Resolver>, options: Options, receiver: String) -> Self {
-        Self { resolver, options, receiver }
+        Self { resolver, options, receiver, counter: None }
+    }
+
+    /// The same, and each message is counted.
+    #[must_use]
+    pub fn counting(self, counter: Option<Arc<Counter>>) -> Self {
+        Self { counter, ..self }
+    }
+
+    /// Where messages are counted.
+    pub(crate) fn counter(&self) -> Option<&Counter> {
+        self.counter.as_deref()
     }
 
     /// What is set.

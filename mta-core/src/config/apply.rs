@@ -526,6 +526,7 @@ impl Config {
             max_sts_policies: size(self.sts.max_policies),
             max_recipient_answers: size(self.recipients.max_answers),
             tls_report_days: self.report.tls_days,
+            dmarc_report_days: self.report.dmarc_days,
             ..modules
         }
     }

@@ -13,6 +13,7 @@ mod error;
 mod load;
 mod options;
 pub mod render;
+mod report;
 mod sendmail;
 pub mod table;
 mod types;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use self::apply::Applied;
 pub use self::error::{ConfigError, ConfigErrors, Origin, Origins, nearest};
+pub use self::report::Report;
 pub use self::sendmail::Sendmail;
 pub use self::types::AuthAction;
 pub use self::types::{
@@ -478,13 +480,6 @@ pub struct Srs {
     pub enabled: bool,
     /// Into which domain.
     pub domain: Option<DomainName>,
-}
-
-/// Reports to other domains.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
-    /// Days for which TLS sessions are counted.
-    pub tls_days: u32,
 }
 
 /// How the administrator hears of alerts.

@@ -30,7 +30,7 @@ use mta_smtp::reply::Reply;
 use mta_smtp::server::TlsInfo;
 
 use crate::auth::dkim::KeyRing;
-use crate::auth::policy::{Judgement, judge};
+use crate::auth::policy::{Judgement, evaluated, judge};
 use crate::auth::{BodyHashes, Subject, Verifier, results};
 use crate::content::addresses::AddressRules;
 use crate::content::header::Header;
@@ -138,6 +138,11 @@ async fn verified(
     let verdicts =
         verifier.verify(&Subject { client, helo, reverse_path, header: header.octets(), bodies }).await;
     let judgement = judge(verifier.options(), &verdicts, *reverse_path == ReversePath::Null);
+    if let Some(counter) = verifier.counter() {
+        let evaluated = evaluated(verifier.options(), &verdicts, &judgement);
+        let sender = reverse_path.mailbox().map(|mailbox| mailbox.host().to_string());
+        counter.count(client, sender.as_deref(), header, &verdicts, &evaluated, SystemTime::now());
+    }
     let server = arrival.hostname.to_string();
     results::remove_forged(header, &server);
     let mail_from = reverse_path.mailbox().map(ToString::to_string);

@@ -16,14 +16,15 @@ pub use self::peer::Peer;
 pub use self::protocol::{
     AliasArguments, ChangeArguments, ChangeWord, Code, ContentArguments, CountArguments,
     DestinationArguments, Done, EditArguments, Failure, GrantArguments, HoldRuleArguments, ListArguments,
-    LogArguments, MAX_REQUEST_BYTES, PauseArguments, ReportTlsArguments, Request, Response, ScramArguments,
-    SecretArguments, Select, SummaryArguments, SummaryBy, TraceArguments, UserArguments, UserChangeArguments,
-    VERSION,
+    LogArguments, MAX_REQUEST_BYTES, PauseArguments, ReportListArguments, ReportSendArguments,
+    ReportTlsArguments, Request, Response, ScramArguments, SecretArguments, Select, SummaryArguments,
+    SummaryBy, TraceArguments, UserArguments, UserChangeArguments, VERSION,
 };
 pub(crate) use self::server::held;
 pub use self::server::{Access, bind, serve};
 pub use self::views::{
-    AlertView, AliasView, AnswerView, AttemptView, CountsView, DestinationView, EventView, GroupView,
-    HoldRuleView, LogView, MessageView, PauseView, RecipientView, ResultView, StatusView, TopView, UserView,
-    rfc3339, rfc3339_of,
+    AlertView, AliasView, AnswerView, AttemptView, CountsView, DestinationView, DmarcRecordView, DmarcView,
+    EventView, GroupView, HoldRuleView, LogView, MessageView, PauseView, RecipientView, ReportRow,
+    ReportSendingView, ReportToView, ReportView, ResultView, StatusView, TopView, UserView, rfc3339,
+    rfc3339_of,
 };

@@ -31,6 +31,8 @@ use crate::outbound::provider::{self, Providers};
 use crate::outbound::scheduler::{self, Deliver, Delivery, Scheduler, Site};
 use crate::outbound::{self, Job};
 use crate::pause::Pauses;
+use crate::report::dmarc::Counter;
+use crate::report::send;
 use crate::routing::Route;
 use crate::stop::stop;
 use crate::sts::Sts;
@@ -85,13 +87,19 @@ pub(super) fn run(
     tls.identities.tell(site.alerts.clone());
     let mut shared = Shared::new(&config, tls, dns.clone(), sts, path, &listeners, watched);
     shared.pauses = Pauses::new(kept);
+    let counter = Counter::new(queue.clone());
+    shared.counter = Some(Arc::clone(&counter));
     shared.allow_keys(&config);
     let shared = Arc::new(shared);
     shared.warn_of_pauses();
     let options = shared.scheduler_options(&config);
     let scheduler = Scheduler::new(queue.clone(), Arc::new(Deliverer(Arc::clone(&shared))), options, site);
     let inbound = inbound::Server::new(shared.inbound_settings(&config), queue.clone());
-    let parts = Arc::new(Parts { shared, scheduler, inbound, reloading: Mutex::default() });
+    let resolver = Arc::new(dns.clone());
+    let (tls_client, keys) = (Arc::clone(&shared.tls_client), shared.site.keys.clone());
+    let gathered = (queue.clone(), Arc::clone(&counter));
+    let reports = send::Sender::new(gathered, resolver, tls_client, keys, config.report_options());
+    let parts = Arc::new(Parts { shared, scheduler, inbound, reports, reloading: Mutex::default() });
     let operations = QueueOperations::live(queue.clone(), Arc::clone(&parts.scheduler), controlled(&parts));
     let watching = parts.shared.watch.clone().run(parts.shared.pauses.clone());
 
@@ -108,6 +116,7 @@ pub(super) fn run(
         smol::spawn(Arc::clone(&parts.inbound).run(listeners, Some(local), stopping, GRACE)),
         smol::spawn(control::serve(control, access, Arc::new(operations))),
         smol::spawn(watching),
+        (smol::spawn(Arc::clone(&parts.reports).run()), smol::spawn(Arc::clone(&counter).run())),
         key_watch.map(smol::spawn),
     );
     smol::block_on(async {
@@ -117,11 +126,15 @@ pub(super) fn run(
         ::log::info!("{}", Line::new("stopping"));
         stopper.fire();
         parts.shared.pool.close();
-        let (dns, sts, scheduler, inbound, control, watching, key_watch) = tasks;
+        let (dns, sts, scheduler, inbound, control, watching, reports, key_watch) = tasks;
         inbound.await;
         scheduler.await;
         control.cancel().await;
         watching.cancel().await;
+        reports.0.cancel().await;
+        reports.1.cancel().await;
+        // The last minute's counts; the queue's end waits for them.
+        counter.flush(|_| {});
         if let Some(task) = key_watch {
             task.cancel().await;
         }
@@ -166,6 +179,7 @@ struct Parts {
     shared: Arc<Shared>,
     scheduler: Arc<Scheduler>,
     inbound: Arc<inbound::Server>,
+    reports: Arc<send::Sender>,
     /// Held while the configuration is read: a signal and an administrator may ask at the same time.
     reloading: Mutex<()>,
 }
@@ -227,6 +241,7 @@ impl Parts {
         self.shared.site.providers.reload(providers);
         self.shared.apply(&config);
         self.scheduler.reload(self.shared.scheduler_options(&config));
+        self.reports.reload(config.report_options());
         crate::log::init(config.log.target, config.log.level)?;
         Ok(waiting)
     }
@@ -262,6 +277,8 @@ struct Shared {
     srs_secret: Vec<u8>,
     /// Who exists in relayed domains.
     recipients: Arc<Recipients>,
+    /// Counts strangers' mail for DMARC reports.
+    counter: Option<Arc<Counter>>,
     live: Mutex<Arc<Live>>,
 }
 
@@ -319,6 +336,7 @@ impl Shared {
             users,
             srs_secret,
             recipients,
+            counter: None,
         }
     }
 
@@ -389,7 +407,9 @@ impl Shared {
         let accounts = Arc::new(config.accounts().with_directory(self.directory.clone()));
         let verifier = config.auth.verify.then(|| {
             let receiver = config.host_domain().to_string();
-            Arc::new(Verifier::new(Arc::new(self.dns.clone()), config.auth_options(), receiver))
+            let verifier = Verifier::new(Arc::new(self.dns.clone()), config.auth_options(), receiver);
+            // What is kept for no day is not counted.
+            Arc::new(verifier.counting(self.counter.clone().filter(|_| self.at_start.report.dmarc_days > 0)))
         });
         let options = inbound::Options {
             pauses: self.pauses.clone(),
@@ -435,6 +455,7 @@ impl Shared {
             ("recipients.max_answers", config.recipients.max_answers != start.recipients.max_answers),
             ("sts.max_policies", config.sts.max_policies != start.sts.max_policies),
             ("report.tls_days", config.report.tls_days != start.report.tls_days),
+            ("report.dmarc_days", config.report.dmarc_days != start.report.dmarc_days),
             ("queue.history", config.queue.history != start.queue.history),
         ];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
@@ -478,7 +499,7 @@ fn controlled(parts: &Arc<Parts>) -> Daemon {
     let (shared, inbound, scheduler) = (Arc::clone(shared), Arc::clone(inbound), Arc::clone(scheduler));
     let (pauses, directory) = (shared.pauses.clone(), shared.directory.clone());
     let users = Arc::clone(&shared.users);
-    let parts = Arc::clone(parts);
+    let (parts, reports) = (Arc::clone(parts), Arc::clone(&parts.reports));
     Daemon {
         reload: Box::new(move || parts.reload()),
         status: Box::new(move || {
@@ -505,6 +526,7 @@ fn controlled(parts: &Arc<Parts>) -> Daemon {
         pauses,
         directory,
         users,
+        reports,
     }
 }
 

@@ -1,8 +1,8 @@
-//! A small HTTPS client: one GET, one response, nothing else.
+//! A small HTTPS client: one GET or one POST, one response, nothing else.
 //!
 //! What it does: the request, and a response whose status is 200, whose body is plain text, and whose size and time are
-//! bounded. What it does not: no redirect is followed (RFC 8461 3.3), nothing is cached, compressed, sent or kept open, and no
-//! proxy is used. It resolves no name and decides on no certificate: it is given a TLS stream to a proven host.
+//! bounded; of the response to a POST the status alone counts. What it does not: no redirect is followed (RFC 8461 3.3),
+//! nothing is cached, compressed or kept open, and no proxy is used. It resolves no name and decides on no certificate: it is given a TLS stream to a proven host.
 
 use std::fmt;
 use std::io;
@@ -90,6 +90,32 @@ pub async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Sends a document to `path` at `host` over a stream that leads there. The caller sets the deadline.
+///
+/// # Errors
+/// Everything but a response that says it was taken (RFC 9110 15.3).
+pub async fn post<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    host: &str,
+    path: &str,
+    media_type: &str,
+    document: &[u8],
+) -> Result<(), HttpError> {
+    let mut reader = Reader { stream, buffer: Vec::new() };
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: mta\r\nContent-Type: {media_type}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        document.len()
+    );
+    reader.stream.write_all(head.as_bytes()).await?;
+    reader.stream.write_all(document).await?;
+    reader.stream.flush().await?;
+    match reader.status().await? {
+        200..=299 => Ok(()),
+        status => Err(HttpError::Status(status)),
+    }
+}
+
 /// What was read and is not used yet, and where more comes from.
 struct Reader<S> {
     stream: S,
@@ -124,6 +150,25 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             }
             if self.buffer.len() > MAX_HEAD_BYTES {
                 return Err(HttpError::Response(format!("a header of more than {MAX_HEAD_BYTES} bytes")));
+            }
+            self.must_have_more().await?;
+        }
+    }
+
+    /// The status of a whole head.
+    async fn status(&mut self) -> Result<u16, HttpError> {
+        loop {
+            let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+            let mut response = httparse::Response::new(&mut fields);
+            match response.parse(&self.buffer) {
+                Ok(httparse::Status::Complete(_)) => {
+                    return response.code.ok_or_else(|| HttpError::Response("no status".to_owned()));
+                }
+                Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_HEAD_BYTES => {}
+                Ok(httparse::Status::Partial) => {
+                    return Err(HttpError::Response(format!("a header of more than {MAX_HEAD_BYTES} bytes")));
+                }
+                Err(error) => return Err(HttpError::Response(error.to_string())),
             }
             self.must_have_more().await?;
         }
@@ -308,6 +353,35 @@ mod tests {
         let typed =
             "HTTP/1.0 200 Fine\r\ncontent-type: Text/Plain; charset=utf-8\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(fetch(typed.as_bytes(), 9), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_document_is_taken_or_not() {
+        let send = |answer: &str, step| {
+            let mut canned = Canned { answer: answer.as_bytes().to_vec(), step, asked: Vec::new() };
+            let taken = smol::block_on(post(&mut canned, "r.example", "/v1", "application/x", b"body"));
+            let asked = String::from_utf8(canned.asked).unwrap();
+            assert!(asked.starts_with("POST /v1 HTTP/1.1\r\nHost: r.example\r\n"), "{asked}");
+            assert!(asked.ends_with("Content-Length: 4\r\nConnection: close\r\n\r\nbody"), "{asked}");
+            taken.map_err(|error| error.to_string())
+        };
+        let endless = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEAD_BYTES + READ_BYTES));
+        for step in [1, 4096] {
+            assert_eq!(send("HTTP/1.1 200 OK\r\n\r\n", step), Ok(()));
+            assert_eq!(send("HTTP/1.1 201 Created\r\nContent-Type: text/html\r\n\r\nx", step), Ok(()));
+            for (answer, word) in [
+                ("HTTP/1.1 302 Found\r\nLocation: https://x/\r\n\r\n", "redirect"),
+                ("HTTP/1.1 500 Oops\r\n\r\n", "status 500"),
+                ("HTTP/1.1 100 Continue\r\n\r\n", "status 100"),
+                ("220 mx.example ESMTP\r\n", "no HTTP response"),
+                ("HTTP/1.1 200 OK\r\n", "ended too early"),
+                ("", "ended too early"),
+                (&endless, "header of more than"),
+            ] {
+                let refused = send(answer, step).expect_err(answer);
+                assert!(refused.contains(word), "{answer}: {refused}");
+            }
+        }
     }
 
     #[test]

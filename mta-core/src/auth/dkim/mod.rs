@@ -105,6 +105,11 @@ impl KeyRing {
         }
     }
 
+    /// Whether mail of an author's domain (lower case) is signed now.
+    pub fn signs_for(&self, author: &str) -> bool {
+        !self.signing_for(author).is_empty()
+    }
+
     fn signing_for(&self, author: &str) -> Vec<Stored> {
         if self.signing().is_empty() { Vec::new() } else { self.keys_for(author) }
     }

@@ -26,7 +26,7 @@ const OVERSIGNED: [&str; 12] = [
 ];
 
 /// Covered where they are there.
-const COVERED: [&str; 8] = [
+const COVERED: [&str; 11] = [
     "references",
     "list-id",
     "list-unsubscribe",
@@ -35,6 +35,10 @@ const COVERED: [&str; 8] = [
     "list-help",
     "autocrypt",
     "resent-from",
+    // RFC 8460 5.3.
+    "tls-report-domain",
+    "tls-report-submitter",
+    "tls-required",
 ];
 
 /// Fields of one name that are covered; a message with more of them is signed as far as that.

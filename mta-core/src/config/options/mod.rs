@@ -5,6 +5,7 @@ mod destination;
 mod local;
 mod outbound;
 mod recipients;
+mod report;
 mod sendmail;
 mod site;
 mod smtp;
@@ -75,7 +76,11 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
          have verified TLS.",
     ),
     ("alerts", "How the administrator hears of what needs him, besides the log and mta-cli status."),
-    ("report", "What is counted for the operators of other domains."),
+    (
+        "report",
+        "What is counted for the operators of other domains, and reported to those who ask for it. What was sent: `mta-cli \
+         report list`.",
+    ),
     (
         "relay",
         "A relay host for everything that no destination rule routes elsewhere. Its certificate is always \
@@ -101,6 +106,7 @@ pub(super) fn all() -> Vec<OptionSpec> {
     rows.extend(auth::rows());
     rows.extend(outbound::rows());
     rows.extend(sts::rows());
+    rows.extend(report::rows());
     rows.extend(destination::rows());
     rows
 }

@@ -63,13 +63,5 @@ pub(super) fn rows() -> Vec<OptionSpec> {
             "Whether the postmaster gets a mail when an alert opens, and one when it is over after more than an \
              hour; at most ten a day. Where there is no postmaster mailbox, none is sent.",
         ),
-        bounded(
-            "report.tls_days",
-            "30",
-            (0, 400),
-            |c, _| &mut c.report.tls_days,
-            "Days (UTC) for which TLS sessions with other servers are counted, today included, for `mta-cli \
-             report tls` (RFC 8460). 0 counts none.",
-        ),
     ]
 }

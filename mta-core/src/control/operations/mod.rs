@@ -31,6 +31,7 @@ use super::views::StatusView;
 use crate::account::Directory;
 use crate::outbound::scheduler::Scheduler;
 use crate::pause::Pauses;
+use crate::report::send::Sender;
 use crate::user;
 
 /// Where rows go: says whether more are wanted.
@@ -65,6 +66,8 @@ pub struct Daemon {
     pub directory: Directory,
     /// Who logs in.
     pub users: Arc<user::Service>,
+    /// What sends reports to other domains.
+    pub reports: Arc<Sender>,
 }
 
 /// The operations on a queue.
@@ -147,6 +150,9 @@ impl Operations for QueueOperations {
             Request::AliasPut(arguments) => self.put_alias(peer, arguments),
             Request::AliasDelete(address) => self.delete_alias(peer, address),
             Request::ReportTls(arguments) => self.report_tls(arguments, row),
+            Request::ReportDmarc(arguments) => self.report_dmarc(arguments, row),
+            Request::ReportList(arguments) => self.reports(arguments, row),
+            Request::ReportSend(arguments) => self.send_reports(peer, arguments, row),
             Request::UserList => self.users(None, row),
             Request::UserShow(name) => self.users(Some(name), row),
             Request::UserAdd(arguments) => self.add_user(peer, arguments),

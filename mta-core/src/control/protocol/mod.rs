@@ -16,7 +16,7 @@ pub use self::arguments::{
     EditArguments, HoldRuleArguments, LogArguments, PauseArguments, SummaryArguments, SummaryBy,
     TraceArguments,
 };
-pub use self::request::{ReportTlsArguments, Request};
+pub use self::request::{ReportListArguments, ReportSendArguments, ReportTlsArguments, Request};
 pub use self::select::{ListArguments, Select};
 pub use self::user::{GrantArguments, ScramArguments, SecretArguments, UserArguments, UserChangeArguments};
 

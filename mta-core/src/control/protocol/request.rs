@@ -106,6 +106,15 @@ pub enum Request {
     /// A row for each policy under which TLS sessions were counted on a day.
     #[serde(rename = "report.tls")]
     ReportTls(ReportTlsArguments),
+    /// A row for each domain whose mail was counted for DMARC on a day.
+    #[serde(rename = "report.dmarc")]
+    ReportDmarc(ReportTlsArguments),
+    /// A row for each kind of report and whether it is sent, then one for each report, newest day first.
+    #[serde(rename = "report.list")]
+    ReportList(ReportListArguments),
+    /// Makes a day's reports due now; or, for a look, a row for each as it would be sent.
+    #[serde(rename = "report.send")]
+    ReportSend(ReportSendArguments),
     /// A row for each user.
     #[serde(rename = "user.list")]
     UserList,
@@ -147,6 +156,8 @@ impl Request {
             | Self::Log(_)
             | Self::AliasList
             | Self::ReportTls(_)
+            | Self::ReportDmarc(_)
+            | Self::ReportList(_)
             | Self::UserList
             | Self::UserShow(_) => false,
             Self::Reload
@@ -158,6 +169,7 @@ impl Request {
             | Self::QueueRedirect(_)
             | Self::QueueReroute(_)
             | Self::AliasPut(_)
+            | Self::ReportSend(_)
             | Self::AliasReload
             | Self::AliasDelete(_)
             | Self::HoldRuleAdd(_)
@@ -195,14 +207,40 @@ impl Request {
     }
 }
 
-/// Which counters of TLS sessions are wanted.
+/// Which counters are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReportTlsArguments {
     /// The day, days since 1970-01-01 (UTC); the newest with counters where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub day: Option<i64>,
-    /// Only what concerns this domain: as recipient domain, or as the one that publishes the policy. Lower case.
+    /// Only what concerns this domain: as the one that publishes the policy, or (TLS) as recipient domain. Lower case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+}
+
+/// Which reports are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReportListArguments {
+    /// `tls` or `dmarc`; all kinds where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Reports at most, those of the newest days; 0 means the default of 200.
+    pub limit: usize,
+}
+
+/// Which reports to send.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReportSendArguments {
+    /// `tls` or `dmarc`.
+    pub kind: String,
+    /// The day, days since 1970-01-01 (UTC).
+    pub day: i64,
+    /// Only to the operator of this domain. Lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Nothing is sent: only shown.
+    pub dry_run: bool,
 }

@@ -2,6 +2,7 @@
 
 mod administer;
 mod message;
+mod report;
 mod status;
 mod user;
 
@@ -11,6 +12,7 @@ pub use self::administer::{
     AliasView, AnswerView, DestinationView, GroupView, HoldRuleView, LogView, PauseView, TopView,
 };
 pub use self::message::{AttemptView, EventView, MessageView, RecipientView, ResultView};
+pub use self::report::{DmarcRecordView, DmarcView, ReportRow, ReportSendingView, ReportToView, ReportView};
 pub use self::status::{AlertView, CountsView, StatusView};
 pub use self::user::UserView;
 

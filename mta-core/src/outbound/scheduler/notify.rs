@@ -22,6 +22,7 @@ use crate::content::own::OwnContent;
 use crate::log::Line;
 use crate::outbound::{AttemptReport, Outcome};
 use crate::report::dsn::{Action, MAX_RETURNED_HEADER_BYTES, Notification, RecipientReport, Returned};
+use crate::report::send::REPORT;
 use crate::report::told::{Facts, Told, told};
 use crate::routing::Route;
 
@@ -46,7 +47,7 @@ impl Scheduler {
             notify: claimed.recipient.notify,
             action,
             remote: outcome.reply.is_some(),
-            is_digest: matches!(message.origin.about.as_deref(), Some(DIGEST | ALERT)),
+            is_digest: matches!(message.origin.about.as_deref(), Some(DIGEST | ALERT | REPORT)),
         });
         match told {
             Told::Sender => News::Sender(action),

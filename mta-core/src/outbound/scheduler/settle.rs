@@ -18,6 +18,7 @@ use crate::log::Line;
 use crate::outbound::provider::Consequence;
 use crate::outbound::{AttemptReport, Outcome, Reach, RecipientOutcome, Verdict};
 use crate::report::dsn::Action;
+use crate::report::send::{PATIENCE, REPORT};
 use crate::report::tlsrpt;
 use crate::routing::Route;
 
@@ -255,7 +256,9 @@ impl Scheduler {
             handed: report.local.handed.clone(),
             unreported: unreported(&claim.message, &states),
             tls_sessions: match part {
-                Part::Attempt { .. } => tlsrpt::sessions(&report.decision),
+                // RFC 8460 3: what carries reports is not reported.
+                Part::Attempt { .. } if !is_report(&claim.message) => tlsrpt::sessions(&report.decision),
+                Part::Attempt { .. } => Vec::new(),
                 Part::Overdue | Part::ByHand => Vec::new(),
             },
         };
@@ -345,7 +348,9 @@ fn next_state(
         Verdict::Delivered => mta_queue::RecipientOutcome::Delivered,
         Verdict::Failed => mta_queue::RecipientOutcome::Failed,
         Verdict::Deferred
-            if outcome.reach != Reach::Site && options.schedule.is_over(now, arrived, is_notification) =>
+            if outcome.reach != Reach::Site
+                && (options.schedule.is_over(now, arrived, is_notification)
+                    || is_report(message) && now >= arrived + PATIENCE) =>
         {
             mta_queue::RecipientOutcome::Expired
         }
@@ -360,6 +365,11 @@ fn next_state(
             mta_queue::RecipientOutcome::Deferred { next_attempt_at }
         }
     }
+}
+
+/// Whether the message carries a report to another domain.
+fn is_report(message: &Message) -> bool {
+    message.origin.kind == OriginKind::Notification && message.origin.about.as_deref() == Some(REPORT)
 }
 
 /// Whether the message still waits although its sender should have been told that it does: it was in hand when its time

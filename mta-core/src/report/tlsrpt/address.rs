@@ -1,5 +1,9 @@
 //! The TXT record at `_smtp._tls.DOMAIN` that says where reports go (RFC 8460 3).
 
+use hickory_proto::rr::{Name, RData, RecordType};
+
+use crate::dns::Resolver;
+
 /// Addresses of one domain at most.
 const MAX_ADDRESSES: usize = 10;
 
@@ -12,6 +16,40 @@ pub enum NoAddress {
     Several,
     /// The record breaks the grammar, or names no address that can be used.
     Invalid,
+}
+
+/// Why there is no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nowhere {
+    /// The domain wants none, in words.
+    Never(String),
+    /// It cannot be known now, in words.
+    Unknown(String),
+}
+
+/// Asks where a domain (A-labels) wants its reports.
+///
+/// # Errors
+/// [`Nowhere`].
+pub async fn lookup(resolver: &dyn Resolver, domain: &str) -> Result<Vec<String>, Nowhere> {
+    let owner = format!("_smtp._tls.{domain}");
+    let never = |why: &str| Nowhere::Never(why.to_owned());
+    let name = Name::from_ascii(format!("{owner}.")).map_err(|_| never("no name of DNS"))?;
+    let answer = resolver.lookup(name, RecordType::TXT).await;
+    if answer.status.is_error() {
+        let reason = answer.reason.as_deref().unwrap_or_default();
+        return Err(Nowhere::Unknown(format!("{owner} could not be looked up: {reason}")));
+    }
+    let text = |data: &RData| match data {
+        RData::TXT(txt) => Some(txt.txt_data.concat()),
+        _ => None,
+    };
+    let texts: Vec<Vec<u8>> = answer.records.iter().filter_map(|record| text(&record.data)).collect();
+    addresses(texts.iter().map(Vec::as_slice)).map_err(|why| match why {
+        NoAddress::Absent => never("it publishes no _smtp._tls record"),
+        NoAddress::Several => never("it publishes several _smtp._tls records"),
+        NoAddress::Invalid => never("its _smtp._tls record names no address"),
+    })
 }
 
 /// The `mailto:` and `https:` addresses of a domain, from all TXT records at the name, each with its strings joined.

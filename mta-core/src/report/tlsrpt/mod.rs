@@ -4,8 +4,8 @@
 //! - `report`: a day's counters as the report of RFC 8460 4.4.
 //! - `address`: where a domain wants its reports.
 //!
-//! The counters lie in the queue's database (`mta_queue::TlsSession`). What it does not: it sends nothing. A report has
-//! to be signed with DKIM (RFC 8460 3), which this server cannot do yet.
+//! The counters lie in the queue's database (`mta_queue::TlsSession`). What it does not: it sends nothing, `report::send`
+//! does.
 
 mod address;
 mod count;
@@ -13,9 +13,9 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use self::address::{NoAddress, addresses};
+pub use self::address::{NoAddress, Nowhere, addresses, lookup};
 pub use self::count::sessions;
 pub use self::report::{
     Addressed, DateRange, FailureDetail, Identity, Policy, PolicyEntry, Report, Row, Summary, day_text,
-    parse_day, reports, rows,
+    end_of, parse_day, reports, rows,
 };

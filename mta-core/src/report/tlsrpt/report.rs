@@ -4,6 +4,7 @@
 //! it, whatever domain the mail was for, and is not told which (L11).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use mta_queue::{TlsFailure, TlsPolicyCount, TlsPolicyType, day_of, start_of};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::rfc3339;
 
 /// The last second of a day.
-const LAST_SECOND: std::time::Duration = std::time::Duration::from_secs(86_399);
+const LAST_SECOND: Duration = Duration::from_secs(86_399);
 
 /// Who reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +165,7 @@ pub fn day_text(day: i64) -> String {
 ///
 /// # Errors
 /// What is expected.
-pub fn parse_day(text: &str, now: std::time::SystemTime) -> Result<i64, String> {
+pub fn parse_day(text: &str, now: SystemTime) -> Result<i64, String> {
     match text {
         "today" => Ok(day_of(now)),
         "yesterday" => Ok(day_of(now).saturating_sub(1)),
@@ -190,8 +191,14 @@ fn detail(failure: TlsFailure, failed_session_count: u64) -> FailureDetail {
     }
 }
 
+/// The last second of a day; of one that is not over, the last that has passed.
+pub fn end_of(day: i64, now: SystemTime) -> SystemTime {
+    let start = start_of(day);
+    start.checked_add(LAST_SECOND).unwrap_or(start).min(now).max(start)
+}
+
 /// The reports of a day, one for each recipient domain and one for each other domain that publishes TLSA records.
-pub fn reports(day: i64, rows: &[Row], identity: &Identity) -> Vec<Addressed> {
+pub fn reports(day: i64, rows: &[Row], identity: &Identity, now: SystemTime) -> Vec<Addressed> {
     let mut by_domain: BTreeMap<&str, BTreeMap<&Policy, PolicyEntry>> = BTreeMap::new();
     for row in rows {
         let policy = &row.entry.policy;
@@ -211,21 +218,29 @@ pub fn reports(day: i64, rows: &[Row], identity: &Identity) -> Vec<Addressed> {
         .into_iter()
         .map(|(domain, entries)| Addressed {
             domain: domain.to_owned(),
-            report: report(day, domain, entries.into_values().collect(), identity),
+            report: report(day, domain, entries.into_values().collect(), identity, now),
         })
         .collect()
 }
 
-fn report(day: i64, domain: &str, policies: Vec<PolicyEntry>, identity: &Identity) -> Report {
-    let start = start_of(day);
+fn report(
+    day: i64,
+    domain: &str,
+    policies: Vec<PolicyEntry>,
+    identity: &Identity,
+    now: SystemTime,
+) -> Report {
+    let (start, end) = (start_of(day), end_of(day, now));
+    // The same day's report is the same one, however often it is sent; one made before the day was over is another.
+    let part = match end.duration_since(start) {
+        Ok(passed) if passed < LAST_SECOND => format!("-{}", passed.as_secs()),
+        _ => String::new(),
+    };
     Report {
         organization_name: identity.hostname.clone(),
-        date_range: DateRange {
-            start_datetime: rfc3339(start),
-            end_datetime: rfc3339(start.checked_add(LAST_SECOND).unwrap_or(start)),
-        },
+        date_range: DateRange { start_datetime: rfc3339(start), end_datetime: rfc3339(end) },
         contact_info: identity.contact.clone(),
-        report_id: format!("{day}.{domain}@{}", identity.hostname),
+        report_id: format!("{day}{part}.{domain}@{}", identity.hostname),
         policies,
     }
 }

@@ -1,6 +1,6 @@
 //! From decision records to sessions, and from counters to the report of RFC 8460.
 
-use mta_queue::{TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession};
+use mta_queue::{TlsFailure, TlsPolicy, TlsPolicyCount, TlsPolicyType, TlsSession, start_of};
 use serde_json::{Value, json};
 
 use super::*;
@@ -376,7 +376,7 @@ fn the_report_is_that_of_rfc8460_appendix_b() {
     let day = parse_day("2016-04-01", std::time::UNIX_EPOCH).unwrap();
     assert_eq!(day_text(day), "2016-04-01");
     let rows: Vec<Row> = rows(day, 0, vec![count]).collect();
-    let reports = reports(day, &rows, &identity());
+    let reports = reports(day, &rows, &identity(), start_of(day + 1));
     assert_eq!((reports.len(), reports[0].domain.as_str()), (1, "company-y.example"));
     let found: Value = serde_json::to_value(&reports[0].report).unwrap();
     let expected = json!({
@@ -443,7 +443,7 @@ fn l11_the_operator_of_the_host_gets_a_report_of_its_own() {
         },
     };
     let rows: Vec<Row> = rows(1, 0, vec![count("a.example", 3, 1), count("b.example", 4, 2)]).collect();
-    let reports = reports(1, &rows, &identity());
+    let reports = reports(1, &rows, &identity(), start_of(1) + std::time::Duration::from_secs(3_600));
     let domains: Vec<_> = reports.iter().map(|addressed| addressed.domain.as_str()).collect();
     assert_eq!(domains, ["a.example", "b.example", "mx.host.example"]);
     let host = &reports[2].report;
