@@ -10,7 +10,7 @@ use mta_smtp::address::{Domain, Mailbox};
 
 use super::*;
 use crate::account::{Directory, DomainKind, LocalDomain, Rules};
-use crate::delivery::process::protocol::{Answer, Request, receive, send};
+use crate::delivery::process::protocol::{ALL_TAKEN, Answer, Request, receive, send};
 use crate::outbound::Reach;
 
 struct Content;
@@ -142,6 +142,21 @@ fn a_delivery_process_that_is_away_ends_no_message_and_is_told() {
         (1, alert::Kind::Local, "delivery process")
     );
     process(&place.path("deliver"), Answer::Delivered("there".into()));
+    assert_eq!(place.deliver(&["daemon@host.example"])[0].verdict, Verdict::Delivered);
+    assert_eq!(place.hands.alerts.open(), []);
+}
+
+#[test]
+fn a_delivery_process_whose_places_are_all_taken_ends_no_message_and_is_told() {
+    let place = Place::new();
+    let socket = place.path("deliver");
+    process(&socket, Answer::deferred(ALL_TAKEN, "all 3 places for deliveries are taken (anna:1,ben:2)"));
+    let done = place.deliver(&["daemon@host.example"]);
+    let of = (done[0].verdict, done[0].reach, status(&done[0]));
+    assert_eq!(of, (Verdict::Deferred, Reach::Site, "4.3.2".to_owned()), "{done:?}");
+    assert!(place.hands.alerts.is_open(alert::Kind::Local, "places for deliveries"));
+    std::fs::remove_file(&socket).unwrap();
+    process(&socket, Answer::Delivered("there".into()));
     assert_eq!(place.deliver(&["daemon@host.example"])[0].verdict, Verdict::Delivered);
     assert_eq!(place.hands.alerts.open(), []);
 }

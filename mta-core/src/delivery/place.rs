@@ -24,6 +24,13 @@ const PROCESS: &str = "delivery process";
 const PROCESS_REMEDY: &str = "start it (systemctl start mta-deliver.socket, or mta-cli deliver as root) and see that \
      local.socket names its socket; what waits is delivered then";
 
+/// The alert for one that is busy with deliveries that do not end.
+const PLACES: &str = "places for deliveries";
+
+/// What to do about it.
+const PLACES_REMEDY: &str = "find out what the deliveries named wait for: a locked mailbox, a stopped command, a file \
+     system; or raise local.max_processes";
+
 /// The message, as every place is told of it.
 pub(super) struct Letter<'a> {
     /// The queue id.
@@ -144,16 +151,16 @@ pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process
         },
     };
     let answer = match process.deliver(&request, &|| letter.content.open()) {
+        Ok(Answer::Deferred { status, text }) if status == protocol::ALL_TAKEN => {
+            alerts.clear(Kind::Local, PROCESS);
+            return our_fault(alerts, (PLACES, PLACES_REMEDY), status, visible(&text));
+        }
         Ok(answer) => {
             alerts.clear(Kind::Local, PROCESS);
+            alerts.clear(Kind::Local, PLACES);
             answer
         }
-        // A fault of our own: it ends no message.
-        Err(text) => {
-            alerts.raise(Kind::Local, PROCESS, &text, PROCESS_REMEDY);
-            let waits = outcome(Verdict::Deferred, (4, 3, 0), text);
-            return Placed::Outcome(Outcome { reach: Reach::Site, ..waits });
-        }
+        Err(text) => return our_fault(alerts, (PROCESS, PROCESS_REMEDY), (3, 0), text),
     };
     let outcome = match answer {
         Answer::Delivered(text) => outcome(Verdict::Delivered, (2, 0, 0), visible(&text)),
@@ -167,6 +174,18 @@ pub(super) fn by_process(letter: &Letter<'_>, target: &Target, process: &Process
         Answer::Forward(text) => return forward(target, &text),
     };
     Placed::Outcome(outcome)
+}
+
+/// A fault of our own: it is told and ends no message.
+fn our_fault(
+    alerts: &Alerts,
+    (of, remedy): (&str, &str),
+    (subject, detail): (u16, u16),
+    text: String,
+) -> Placed {
+    alerts.raise(Kind::Local, of, &text, remedy);
+    let waits = outcome(Verdict::Deferred, (4, subject, detail), text);
+    Placed::Outcome(Outcome { reach: Reach::Site, ..waits })
 }
 
 /// Where a user's `.forward` leads.

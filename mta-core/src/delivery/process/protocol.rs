@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The protocol's version. Both ends are the same program, but an upgrade may leave one of them running.
 pub const VERSION: u32 = 1;
 
+/// The status of a delivery that found all places taken for long (RFC 3463 3.4, X.3.2: the system takes none now).
+pub const ALL_TAKEN: (u16, u16) = (3, 2);
+
 /// The largest frame that is no content, octets: a `.forward` comes back in one.
 pub const MAX_FRAME: usize = 128 * 1024;
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::JOB_VARIABLE;
 use super::places::{NoPlace, Places};
-use super::protocol::{Answer, Place, Request, VERSION, receive, send};
+use super::protocol::{ALL_TAKEN, Answer, Place, Request, VERSION, receive, send};
 use super::watch::{End, end_of};
 use crate::account::alias::{Member, load};
 use crate::account::system::{Passwd, SystemUser, Users};
@@ -33,9 +33,6 @@ const PLACE_WAIT: Duration = Duration::from_secs(60);
 
 /// Connections that may wait for a place.
 const MAX_WAITING: usize = 64;
-
-/// RFC 3463 3.4, X.3.2: this system takes none at the moment.
-const ALL_TAKEN: (u16, u16) = (3, 2);
 
 /// What the process is started with: all of it from the configuration file, nothing from whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
