@@ -201,8 +201,9 @@ fn what_cannot_be_said_now_is_our_fault_and_ends_no_message() {
     directory.read_files(&[path]);
     let accounts = accounts(&[], std::iter::empty()).with_directory(directory);
     let mut spread = Spread::new(&accounts, &Content, Vec::new());
-    let done = spread
-        .recipient(0, &Recipient::new(mailbox("nobody-knows@host.example")), &mut |_| panic!("there is no place"));
+    let done = spread.recipient(0, &Recipient::new(mailbox("nobody-knows@host.example")), &mut |_| {
+        panic!("there is no place")
+    });
     assert_eq!(
         (done.verdict, done.reach, done.status.to_string().as_str()),
         (Verdict::Deferred, Reach::Site, "4.3.5")

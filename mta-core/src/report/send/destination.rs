@@ -111,7 +111,7 @@ mod tests {
         for (uri, expected) in [
             ("mailto:a@b.example", "mailto:a@b.example"),
             ("MAILTO:a@b.example?subject=x", "mailto:a@b.example"),
-            ("mailto:a%21b%2Cc@b.example", "mailto:a!b,c@b.example"),
+            ("mailto:a%21b%2Bc@b.example", "mailto:a!b+c@b.example"),
             ("https://R.example", "https://r.example/"),
             ("https://r.example:8443/v1?k=1#x", "https://r.example:8443/v1?k=1"),
             ("https://r.example?k", "https://r.example/?k"),
@@ -132,6 +132,7 @@ mod tests {
             "mailto:a%4@b.example",
             "mailto:\u{e4}@b.example",
             "mailto:%C3%A4@b.example",
+            "mailto:a%2Cb@b.example",
             "https:r.example",
             "https:///x",
             "https://u@r.example/",

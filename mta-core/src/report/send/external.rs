@@ -181,13 +181,13 @@ mod tests {
         for owner in ["_dmarc.r.example", "_dmarc.other.example", "_dmarc.example", "_dmarc.gone.example"] {
             dns.nxdomain(owner, secure);
         }
-        dns.secure("_dmarc.a.example", txt, &["\"v=DMARC1; p=none\""]).nodata(
+        dns.secure("_dmarc.a.example", txt, &["v=DMARC1; p=none"]).nodata(
             "_dmarc.mail.a.example",
             txt,
             secure,
         );
         dns.nodata("_dmarc.r.a.example", txt, secure);
-        dns.secure("a.example._report._dmarc.r.example", txt, &["\"v=DMARC1\""]);
+        dns.secure("a.example._report._dmarc.r.example", txt, &["v=DMARC1"]);
         dns.nxdomain("a.example._report._dmarc.other.example", secure);
         dns.unavailable("a.example._report._dmarc.gone.example", txt).bogus("_dmarc.bogus.example", txt);
         let ask = |to: &str| smol::block_on(consent(&dns, "a.example", &Mailbox::parse(to).unwrap()));
