@@ -30,8 +30,9 @@ const MAX_BATCH_BYTES: u64 = 8 << 20;
 const GATHER_AT_MOST: Duration = Duration::from_millis(25);
 
 /// For how long none of those at work may be silent: what a commit takes, within these bounds. A process that waits for
-/// its turn on the processor is silent for longer than the fastest disks need.
-const SILENCE: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(5));
+/// its turn on a processor that others want too is silent for longer than the fastest disks need: with less than this
+/// patience batches fell apart on a machine of two cores, and each message had a sync of its own.
+const SILENCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(5));
 
 /// What the writer is about to do.
 pub(crate) enum Next {
