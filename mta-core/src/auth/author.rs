@@ -4,6 +4,7 @@
 //! readers disagree about where it ends, would let a stranger pass for one domain and show another. What it does: it says
 //! whether there is one answer. What it does not: it judges nothing; that is `policy`.
 
+use super::results::bare;
 use crate::content::fixup::addresses;
 use crate::content::header::{Field, fields};
 
@@ -52,24 +53,6 @@ pub(super) fn check(header: &[u8], seen: &[String]) -> Result<(), &'static str> 
 
 fn is_same(one: &str, other: &str) -> bool {
     one.trim_end_matches('.').to_lowercase() == other.trim_end_matches('.').to_lowercase()
-}
-
-/// The text outside of quotes and comments; what is not closed goes to the end.
-fn bare(text: &str) -> String {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    let mut bare = String::new();
-    for c in text.chars() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted || depth > 0 => escaped = true,
-            '"' if depth == 0 => quoted = !quoted,
-            '(' if !quoted => depth += 1,
-            ')' if !quoted && depth > 0 => depth -= 1,
-            c if depth == 0 && !quoted => bare.push(c),
-            _ => {}
-        }
-    }
-    bare
 }
 
 /// Whether there is a group (RFC 5322 3.4): a colon that is in no literal.
@@ -132,6 +115,8 @@ mod tests {
             "<ceo@victim.example> <a@evil.example>",
             "ceo@victim.example a@evil.example",
             "ceo@victim.example:a@evil.example;",
+            "\"x\\\"y\" ceo@victim.example:a@evil.example;",
+            "(\\() ceo@victim.example:a@evil.example;",
             "ceo@victim.example, a@evil.example",
             "friends:;",
             "ceo@victim.example\u{0}<a@evil.example>x@y.example",

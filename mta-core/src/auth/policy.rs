@@ -125,11 +125,13 @@ fn dmarc(options: &Options, verdicts: &Verdicts) -> Failure {
 /// Whether the last sealer of an intact ARC chain is trusted, and says that the author's domain passed with it.
 fn vouched_for(options: &Options, verdicts: &Verdicts) -> bool {
     let arc = &verdicts.arc;
-    let saw = String::from_utf8_lossy(&arc.saw).to_ascii_lowercase();
-    let passed = super::results::words(&saw).iter().any(|(method, word)| method == "dmarc" && word == "pass");
+    let passed = || {
+        let saw = String::from_utf8_lossy(&arc.saw).to_ascii_lowercase();
+        super::results::words(&saw).iter().any(|(method, word)| method == "dmarc" && word == "pass")
+    };
     arc.word == Word::Pass
         && options.trusted_sealers.iter().any(|sealer| sealer.eq_ignore_ascii_case(&arc.sealer))
-        && passed
+        && passed()
 }
 
 fn spf(options: &Options, verdicts: &Verdicts) -> Failure {

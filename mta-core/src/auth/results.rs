@@ -87,18 +87,32 @@ pub(crate) fn arc_word(field: &Field<'_>) -> Word {
 
 /// Methods with their results (RFC 8601 2.2). Nothing in a comment or in quotes counts: strangers write there.
 pub(crate) fn words(text: &str) -> Vec<(String, String)> {
-    let bare = without_comments(text);
-    let mut quoted = false;
-    let parts = bare.split(|c: char| {
-        quoted ^= c == '"';
-        c == ';' && !quoted
-    });
+    let bare = bare(text);
     let word = |part: &str| {
         let (method, rest) = part.split_once('=')?;
         let word = rest.split_ascii_whitespace().next()?;
         Some((method.trim().to_owned(), word.to_owned()))
     };
-    parts.filter_map(word).collect()
+    bare.split(';').filter_map(word).collect()
+}
+
+/// A text outside of quotes and comments (RFC 5322 3.2.2, 3.2.4), where a backslash takes the meaning of what follows it.
+/// What is not closed goes to the end.
+pub(super) fn bare(text: &str) -> String {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let mut bare = String::new();
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted || depth > 0 => escaped = true,
+            '"' if depth == 0 => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted && depth > 0 => depth -= 1,
+            c if depth == 0 && !quoted => bare.push(c),
+            _ => {}
+        }
+    }
+    bare
 }
 
 /// Whether the authserv-id of a field is ours. A field whose id cannot be made out and that names us at all before its first
@@ -199,6 +213,8 @@ mod tests {
     fn words_in_comments_and_quotes_count_for_nothing() {
         let text = "mx.example; spf=pass smtp.mailfrom=\"x;dmarc=pass\"@evil.example (;arc=pass;);\r\n\tarc=fail (x); dkim=none";
         let expected = [("spf", "pass"), ("arc", "fail"), ("dkim", "none")];
+        let escaped = "mx.example; spf=pass smtp.mailfrom=\"x\\\";dmarc=pass\"@evil.example (\\);arc=pass);arc=fail; dkim=none";
+        assert_eq!(words(escaped), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
         assert_eq!(words(text), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 
