@@ -92,7 +92,11 @@ pub(crate) async fn process(
     let mut auth = None;
     // Security decision: nothing of a stranger goes on where a field of ours ends (RFC 5322 2.2.3).
     if header.begins_folded() {
-        let reply = Reply::with_status(550, (5, 6, 0), "the header section begins with the rest of a field");
+        let reply = Reply::with_status(
+            550,
+            (5, 6, 0),
+            "the first header line begins with a blank, as if it went on from a line before (RFC 5322 2.2.3)",
+        );
         return Processed { disposition: Disposition::Refuse(reply), auth };
     }
     addresses::apply(header, &arrival.addresses, envelope.parameters.smtputf8);

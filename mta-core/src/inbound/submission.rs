@@ -138,7 +138,7 @@ impl Submission {
             Some(user) => !user.disabled,
             None => self.options.login.external.is_some(),
         };
-        let text = || format!("{login} may not send any more: log in again");
+        let text = || format!("{login} was disabled or deleted, and may not send any more");
         if valid { Ok(()) } else { Err(Reply::with_status(550, (5, 7, 1), text())) }
     }
 

@@ -83,14 +83,14 @@ impl Guard {
         failures >= options.client_failures
     }
 
-    /// What an attempt of this client as this user is met with. An empty name is nobody's: only the client counts.
-    pub fn ask(&self, client: IpAddr, user: &str, options: &Options, now: Instant) -> Admission {
+    /// What an attempt of this client as this user is met with. Without a user only the client counts.
+    pub fn ask(&self, client: IpAddr, user: Option<&str>, options: &Options, now: Instant) -> Admission {
         if self.is_blocked(client, options, now) {
             return Admission::ClientBlocked;
         }
         let client = counted_as(client);
         let of_client = fresh(self.clients.get(&client), options, now);
-        let known = if user.is_empty() { None } else { self.users.get(&self.key(user)) };
+        let known = user.and_then(|user| self.users.get(&self.key(user)));
         if known.is_some_and(|count| count.good.contains(&client)) {
             return Admission::After(wait(of_client));
         }
@@ -101,15 +101,15 @@ impl Guard {
         Admission::After(wait(of_client).max(wait(of_user / 4)))
     }
 
-    /// Counts a failure. Those of an empty name count for the client alone, or anybody could lock out all who give none.
-    pub fn failed(&mut self, client: IpAddr, user: &str, options: &Options, now: Instant) -> Failed {
-        let key = self.key(user);
+    /// Counts a failure. One without a user counts for the client alone, or anybody could lock out all who name none.
+    pub fn failed(&mut self, client: IpAddr, user: Option<&str>, options: &Options, now: Instant) -> Failed {
         let client_failures = count(&mut self.clients, counted_as(client), options, now);
-        let user_failures = if user.is_empty() { 0 } else { count(&mut self.users, key, options, now) };
+        let user = user.map(|user| self.key(user));
+        let user_failures = user.map(|key| count(&mut self.users, key, options, now));
         Failed {
             client_failures,
             client_blocked: client_failures == options.client_failures,
-            user_blocked: !user.is_empty() && user_failures == options.user_failures,
+            user_blocked: user_failures == Some(options.user_failures),
         }
     }
 
@@ -196,37 +196,37 @@ mod tests {
         let client = ip("192.0.2.1");
         let mut waits = Vec::new();
         for failure in 1..=4 {
-            let Admission::After(wait) = guard.ask(client, "anna", &options, now) else {
+            let Admission::After(wait) = guard.ask(client, Some("anna"), &options, now) else {
                 panic!("not yet refused")
             };
             waits.push(wait.as_millis());
-            let failed = guard.failed(client, "anna", &options, now);
+            let failed = guard.failed(client, Some("anna"), &options, now);
             assert_eq!((failed.client_failures, failed.client_blocked), (failure, failure == 4));
         }
         assert_eq!(waits, [0, 500, 1000, 2000]);
-        assert_eq!(guard.ask(client, "ben", &options, now), Admission::ClientBlocked);
+        assert_eq!(guard.ask(client, Some("ben"), &options, now), Admission::ClientBlocked);
         assert!(guard.is_blocked(ip("::ffff:192.0.2.1"), &options, now));
         assert!(!guard.is_blocked(ip("192.0.2.2"), &options, now));
         let later = now + options.block;
-        assert_eq!(guard.ask(client, "anna", &options, later), Admission::After(Duration::ZERO));
-        assert_eq!(guard.failed(client, "anna", &options, later).client_failures, 1);
+        assert_eq!(guard.ask(client, Some("anna"), &options, later), Admission::After(Duration::ZERO));
+        assert_eq!(guard.failed(client, Some("anna"), &options, later).client_failures, 1);
     }
 
     #[test]
     fn failures_without_a_name_lock_out_no_other_without_one() {
         let (mut guard, options, now) = (Guard::default(), options(), Instant::now());
         for host in 1..=20 {
-            let failed = guard.failed(IpAddr::from([192, 0, 2, host]), "", &options, now);
+            let failed = guard.failed(IpAddr::from([192, 0, 2, host]), None, &options, now);
             assert!(!failed.user_blocked);
         }
-        assert_eq!(guard.ask(ip("198.51.100.1"), "", &options, now), Admission::After(Duration::ZERO));
+        assert_eq!(guard.ask(ip("198.51.100.1"), None, &options, now), Admission::After(Duration::ZERO));
     }
 
     #[test]
     fn an_ipv6_client_counts_by_its_network() {
         let (mut guard, options, now) = (Guard::default(), options(), Instant::now());
         for host in 1..=4 {
-            guard.failed(ip(&format!("2001:db8::{host}")), "anna", &options, now);
+            guard.failed(ip(&format!("2001:db8::{host}")), Some("anna"), &options, now);
         }
         assert!(guard.is_blocked(ip("2001:db8::ffff"), &options, now));
         assert!(!guard.is_blocked(ip("2001:db8:0:1::1"), &options, now));
@@ -238,20 +238,23 @@ mod tests {
         let home = ip("203.0.113.1");
         guard.succeeded(home, "anna", &options, now);
         for host in 1..=6 {
-            guard.failed(ip(&format!("192.0.2.{host}")), "anna", &options, now);
+            guard.failed(ip(&format!("192.0.2.{host}")), Some("anna"), &options, now);
         }
-        assert_eq!(guard.ask(ip("198.51.100.1"), "anna", &options, now), Admission::UserBlocked);
-        assert_eq!(guard.ask(home, "anna", &options, now), Admission::After(Duration::ZERO));
-        assert_eq!(guard.ask(ip("198.51.100.1"), "ben", &options, now), Admission::After(Duration::ZERO));
+        assert_eq!(guard.ask(ip("198.51.100.1"), Some("anna"), &options, now), Admission::UserBlocked);
+        assert_eq!(guard.ask(home, Some("anna"), &options, now), Admission::After(Duration::ZERO));
+        assert_eq!(
+            guard.ask(ip("198.51.100.1"), Some("ben"), &options, now),
+            Admission::After(Duration::ZERO)
+        );
     }
 
     #[test]
     fn a_success_forgets_the_failures_of_its_client() {
         let (mut guard, options, now) = (Guard::default(), options(), Instant::now());
         let client = ip("192.0.2.1");
-        guard.failed(client, "anna", &options, now);
+        guard.failed(client, Some("anna"), &options, now);
         guard.succeeded(client, "anna", &options, now);
-        assert_eq!(guard.ask(client, "anna", &options, now), Admission::After(Duration::ZERO));
+        assert_eq!(guard.ask(client, Some("anna"), &options, now), Admission::After(Duration::ZERO));
     }
 
     #[test]
@@ -260,7 +263,7 @@ mod tests {
         for number in 0..10_000_u32 {
             let time = now + Duration::from_millis(u64::from(number));
             let client = IpAddr::V4(std::net::Ipv4Addr::from(number));
-            guard.failed(client, &number.to_string(), &options, time);
+            guard.failed(client, Some(&number.to_string()), &options, time);
             assert!(guard.clients.len() <= options.entries && guard.users.len() <= options.entries);
         }
         let last = IpAddr::V4(std::net::Ipv4Addr::from(9_999));

@@ -153,7 +153,8 @@ impl Logins {
         if let (true, Some(external), Some(name)) = (is_outside, &options.external, &name) {
             return self.ask_outside(external, attempt, name, password, options).await;
         }
-        match self.check(attempt, kept.unwrap_or_default(), password.clone(), options).await {
+        match self.check(attempt, name.as_deref(), kept.unwrap_or_default(), password.clone(), options).await
+        {
             Ok(Ok(user)) => self.let_in(attempt, &user, options),
             Ok(Err(reason)) => self.failed(attempt, name.as_deref(), reason, options),
             Err(outcome) => outcome,
@@ -249,7 +250,7 @@ impl Logins {
     }
 
     fn admission(&self, attempt: Attempt<'_>, name: Option<&str>, options: &Options) -> Admission {
-        self.guard().ask(attempt.client, name.unwrap_or_default(), &options.guard, Instant::now())
+        self.guard().ask(attempt.client, name, &options.guard, Instant::now())
     }
 
     /// Security decision: whether too many have failed for this attempt to be looked at. Asked again after each wait: those
@@ -285,12 +286,12 @@ impl Logins {
     async fn check(
         &self,
         attempt: Attempt<'_>,
+        name: Option<&str>,
         kept: StoredUser,
         password: Password,
         options: &Options,
     ) -> Result<Result<StoredUser, &'static str>, Outcome> {
-        let name = login_name(attempt.user);
-        let _turn = self.turn(&self.checks, attempt, name.as_deref(), options).await?;
+        let _turn = self.turn(&self.checks, attempt, name, options).await?;
         let (queue, cost) = (self.queue.clone(), options.cost);
         Ok(smol::unblock(move || checked(&queue, kept, &password, cost)).await)
     }
@@ -349,7 +350,6 @@ impl Logins {
         reason: &'static str,
         options: &Options,
     ) -> Outcome {
-        let name = name.unwrap_or_default();
         let failed = self.guard().failed(attempt.client, name, &options.guard, Instant::now());
         let told = line("auth-failed", attempt).with("reason", reason);
         ::log::info!("{}", told.with("failures", failed.client_failures));

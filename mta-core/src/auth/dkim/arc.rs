@@ -8,10 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::sign::{self, Signer, covered, fold, relaxed};
+use super::sign::{self, Signer, relaxed};
 use super::{Algorithm, KeyRing, Stored, now_seconds};
 use crate::auth::results;
 use crate::auth::verdict::Word;
@@ -240,7 +237,10 @@ fn seal(
     let instance = chain.next()?;
     let signer = Signer { domain: &stored.domain, selector: &stored.selector, key: &stored.key };
     let results = results_field(&chain, instance, server);
-    let signature = message_signature(&signer, instance, header, body_hash, now_seconds)?;
+    // The message as we send it on (RFC 8617 4.1.2).
+    let begins = format!("ARC-Message-Signature: i={instance}");
+    let signature = sign::message_signature(&begins, &signer, header, &ALSO_COVERED, body_hash, now_seconds)
+        .map_err(Unsealed::Key)?;
     let mut data = Vec::new();
     // RFC 8617 5.1.2: of a broken chain nothing is covered but the set that says so.
     if chain.validation == Validation::Pass {
@@ -267,30 +267,6 @@ fn results_field(chain: &Chain<'_>, instance: u32, server: &str) -> String {
     let said = |field: &Field<'_>| String::from_utf8_lossy(field.value).into_owned();
     let value = chain.results.as_ref().map_or_else(none, said);
     format!("ARC-Authentication-Results: i={instance};{value}")
-}
-
-/// The signature of the message as we send it on (RFC 8617 4.1.2).
-fn message_signature(
-    signer: &Signer<'_>,
-    instance: u32,
-    header: &Header,
-    body_hash: &[u8],
-    now_seconds: u64,
-) -> Result<String, Unsealed> {
-    let covered = covered(header, &ALSO_COVERED);
-    let names: Vec<&str> = covered.iter().map(|(name, _)| *name).collect();
-    let start = format!(
-        "ARC-Message-Signature: i={instance}; a={}; c=relaxed/relaxed;\r\n\td={}; s={};\r\n\tt={now_seconds}; \
-         bh={};\r\n\th={};\r\n\tb=",
-        signer.key.algorithm().tag(),
-        signer.domain,
-        signer.selector,
-        STANDARD.encode(body_hash),
-        fold(&names.join(":"), Some(':')),
-    );
-    let mut data = Vec::new();
-    covered.iter().filter_map(|(_, field)| field.as_ref()).for_each(|field| relaxed(field, &mut data));
-    sign::seal(&start, signer.key, data).map_err(Unsealed::Key)
 }
 
 #[cfg(test)]

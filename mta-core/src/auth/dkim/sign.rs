@@ -68,10 +68,22 @@ pub(super) fn signature(
     body_hash: &[u8],
     now_seconds: u64,
 ) -> Result<String, String> {
-    let covered = covered(header, &[]);
+    message_signature("DKIM-Signature: v=1", signer, header, &[], body_hash, now_seconds)
+}
+
+/// The field that begins so and covers what [`covered`] says; the form is the same for DKIM and ARC (RFC 8617 4.1.2).
+pub(super) fn message_signature(
+    begins: &str,
+    signer: &Signer<'_>,
+    header: &Header,
+    more: &[&'static str],
+    body_hash: &[u8],
+    now_seconds: u64,
+) -> Result<String, String> {
+    let covered = covered(header, more);
     let names: Vec<&str> = covered.iter().map(|(name, _)| *name).collect();
     let start = format!(
-        "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={};\r\n\tt={now_seconds}; bh={};\r\n\th={};\r\n\tb=",
+        "{begins}; a={}; c=relaxed/relaxed;\r\n\td={}; s={};\r\n\tt={now_seconds}; bh={};\r\n\th={};\r\n\tb=",
         signer.key.algorithm().tag(),
         signer.domain,
         signer.selector,
@@ -95,10 +107,7 @@ pub(super) fn seal(start: &str, key: &Key, mut data: Vec<u8>) -> Result<String, 
 
 /// What is covered, in order, and `more` besides: each name with its field, or with none for the one that must not be
 /// added.
-pub(super) fn covered<'a>(
-    header: &'a Header,
-    more: &[&'static str],
-) -> Vec<(&'static str, Option<Field<'a>>)> {
+fn covered<'a>(header: &'a Header, more: &[&'static str]) -> Vec<(&'static str, Option<Field<'a>>)> {
     let mut covered = Vec::new();
     for name in OVERSIGNED.into_iter().chain(COVERED).chain(more.iter().copied()) {
         let mut of_name: Vec<Field<'_>> = header.all(name).collect();

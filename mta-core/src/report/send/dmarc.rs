@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use mta_queue::{DmarcCounts, Reader, StoredReport, day_of, start_of};
+use mta_queue::{DmarcCounts, Reader, StoredReport, start_of};
 
 use super::destination::{Destination, MAX_DESTINATIONS};
 use super::external::{Consent, consent};
@@ -77,9 +77,6 @@ pub(super) async fn prepare(
     options: &Options,
     now: SystemTime,
 ) -> Preparing {
-    if report.day > day_of(now) {
-        return Preparing::Unwanted("the day is still to come".to_owned());
-    }
     let (wanted, shared) = (report.clone(), options.clone());
     let result = smol::unblock(move || {
         let counts =

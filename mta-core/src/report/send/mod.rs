@@ -240,6 +240,9 @@ impl Sender {
 
     /// A report as it would be sent now.
     pub async fn prepare(&self, report: &StoredReport, now: SystemTime) -> Preparing {
+        if report.day > day_of(now) {
+            return Preparing::Unwanted("the day is still to come".to_owned());
+        }
         let options = self.options();
         let (resolver, reader) = (&*self.resolver, self.queue.reader());
         let mut made = match report.kind {

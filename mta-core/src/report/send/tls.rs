@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use mta_queue::{Reader, StoredReport, day_of, start_of};
+use mta_queue::{Reader, StoredReport, start_of};
 
 use super::destination::Destination;
 use super::mail::{Form, gzip};
@@ -72,9 +72,6 @@ pub(super) async fn prepare(
     options: &Options,
     now: SystemTime,
 ) -> Preparing {
-    if report.day > day_of(now) {
-        return Preparing::Unwanted("the day is still to come".to_owned());
-    }
     let (wanted, shared) = (report.clone(), options.clone());
     let made = smol::unblock(move || document(&reader, &wanted, &shared, now)).await;
     let (_, form, gzip) = match made {
